@@ -1,1 +1,7 @@
-fn main(){}
+//! The `confab` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    confab::app::main()
+}

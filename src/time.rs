@@ -162,7 +162,9 @@ impl Timestamp {
 fn parse_offset(text: &str) -> Option<i64> {
     match text.as_bytes() {
         [] | [b'Z' | b'z'] => Some(0),
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()) => {
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2]
+            if [h1, h2, m1, m2].iter().all(|b| b.is_ascii_digit()) =>
+        {
             let digit = |b: &u8| i64::from(b - b'0');
             let seconds = (digit(h1) * 10 + digit(h2)) * 3600 + (digit(m1) * 10 + digit(m2)) * 60;
             Some(if *sign == b'-' { -seconds } else { seconds })

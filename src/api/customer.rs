@@ -1,0 +1,126 @@
+//! `/v1.0/customers`, for the admin key; and `/v1.0/customer`, by which an access key sees whom it
+//! acts for.
+
+use axum::Json;
+use axum::extract::State;
+
+use super::SharedState;
+use super::auth::{Admin, Identity, Owner};
+use super::body::Fields;
+use super::error::{ApiError, Reason};
+use super::openapi::{ChangeErrors, ReadErrors};
+use super::page::{ListBody, Params, PathId};
+use super::schema::CustomerBody;
+use crate::id::CustomerId;
+use crate::store::{Customer, CustomerChange, NewCustomer, Page};
+use crate::time::Timestamp;
+
+/// What a customer is called in messages.
+const WHAT: &str = "customer";
+
+/// Shows the customer that the access key acts for.
+#[utoipa::path(get, path = "/v1.0/customer", tag = "customers",
+    responses((status = 200, description = "The customer", body = Customer), ReadErrors))]
+pub(super) async fn own(
+    State(shared): State<SharedState>,
+    Owner(id): Owner,
+) -> Result<Json<Customer>, ApiError> {
+    shared.state.store.customer(id).await?.map(Json).ok_or_else(|| ApiError::no_such(WHAT))
+}
+
+/// Lists the customers, newest first, deleted ones left out. An access key sees its own only.
+#[utoipa::path(get, path = "/v1.0/customers", tag = "customers", params(
+    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
+    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+), responses((status = 200, description = "A page", body = ListBody<Customer>), ReadErrors))]
+pub(super) async fn list(
+    State(shared): State<SharedState>,
+    identity: Identity,
+    params: Params,
+) -> Result<Json<ListBody<Customer>>, ApiError> {
+    let (after, size) = params.page()?;
+    let page = match identity {
+        Identity::Admin => shared.state.store.customers(after, size).await?,
+        Identity::Customer(id) => {
+            let own = shared.state.store.customer(id).await?.filter(|_| after.is_none());
+            Page { rows: own.into_iter().collect(), next: None }
+        }
+    };
+    Ok(Json(page.into()))
+}
+
+/// Makes a customer.
+#[utoipa::path(post, path = "/v1.0/customers", tag = "customers", request_body = CustomerBody,
+    responses((status = 200, description = "The new customer", body = Customer), ChangeErrors))]
+pub(super) async fn create(
+    State(shared): State<SharedState>,
+    _: Admin,
+    mut fields: Fields,
+) -> Result<Json<Customer>, ApiError> {
+    let new = NewCustomer {
+        name: fields.text("name")?.unwrap_or_default(),
+        detail: fields.text("detail")?.unwrap_or_default(),
+    };
+    Ok(Json(shared.state.store.create_customer(CustomerId(shared.uuid()), new, shared.wall()).await?))
+}
+
+/// Shows a customer, also after it was deleted. An access key sees its own only.
+#[utoipa::path(get, path = "/v1.0/customers/{id}", tag = "customers", params(("id" = Uuid, Path, description = "The customer")),
+    responses((status = 200, description = "The customer", body = Customer), ReadErrors))]
+pub(super) async fn read(
+    State(shared): State<SharedState>,
+    identity: Identity,
+    PathId(id): PathId,
+) -> Result<Json<Customer>, ApiError> {
+    let id = CustomerId(id);
+    if let Identity::Customer(own) = identity
+        && own != id
+    {
+        return Err(ApiError::no_such(WHAT));
+    }
+    shared.state.store.customer(id).await?.map(Json).ok_or_else(|| ApiError::no_such(WHAT))
+}
+
+/// Changes the keys that are sent.
+#[utoipa::path(put, path = "/v1.0/customers/{id}", tag = "customers", params(("id" = Uuid, Path, description = "The customer")),
+    request_body = CustomerBody, responses((status = 200, description = "The changed customer", body = Customer), ChangeErrors))]
+pub(super) async fn update(
+    State(shared): State<SharedState>,
+    _: Admin,
+    PathId(id): PathId,
+    mut fields: Fields,
+) -> Result<Json<Customer>, ApiError> {
+    let change = CustomerChange { name: fields.text("name")?, detail: fields.text("detail")? };
+    let customer = shared
+        .state
+        .store
+        .update_customer(CustomerId(id), change, shared.wall())
+        .await?
+        .ok_or_else(|| ApiError::no_such(WHAT))?;
+    if customer.tm_delete != Timestamp::NEVER {
+        return Err(ApiError::new(Reason::WrongStatus, "the customer is deleted"));
+    }
+    Ok(Json(customer))
+}
+
+/// Deletes a customer that has no live conferences, and its access keys. A second time it changes
+/// nothing.
+#[utoipa::path(delete, path = "/v1.0/customers/{id}", tag = "customers", params(("id" = Uuid, Path, description = "The customer")),
+    responses((status = 200, description = "The deleted customer", body = Customer), ChangeErrors))]
+pub(super) async fn delete(
+    State(shared): State<SharedState>,
+    _: Admin,
+    PathId(id): PathId,
+) -> Result<Json<Customer>, ApiError> {
+    let id = CustomerId(id);
+    if shared.state.store.has_live_conferences(id).await? {
+        return Err(ApiError::new(Reason::WrongStatus, "the customer has conferences that have not ended"));
+    }
+    shared
+        .state
+        .store
+        .delete_customer(id, shared.wall())
+        .await?
+        .map(Json)
+        .ok_or_else(|| ApiError::no_such(WHAT))
+}

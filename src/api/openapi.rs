@@ -1,0 +1,105 @@
+//! The OpenAPI document: the handlers' own descriptions, the bodies of [`schema`](super::schema), the
+//! errors they give.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{IntoResponses, Modify, OpenApi};
+
+use super::error::ErrorBody;
+use super::{accesskey, conference, conferencecall, customer, probe};
+
+/// The errors of a request that needs no key.
+pub(super) struct ErrorsWithoutKey;
+/// The errors of a request that reads.
+pub(super) struct ReadErrors;
+/// The errors of a request that changes something.
+pub(super) struct ChangeErrors;
+
+const WITHOUT_KEY: &[(&str, &str)] = &[
+    ("429", "RESOURCE_EXHAUSTED: too many requests; see Retry-After"),
+    ("500", "INTERNAL: our fault"),
+    ("503", "UNAVAILABLE: not now, and why"),
+];
+const READ: &[(&str, &str)] = &[
+    ("400", "INVALID_ARGUMENT: a value is wrong, and which"),
+    ("401", "UNAUTHENTICATED: no valid key"),
+    ("403", "PERMISSION_DENIED: the wrong kind of key"),
+    ("404", "NOT_FOUND: no such resource of this customer"),
+];
+const CHANGE: &[(&str, &str)] = &[
+    ("409", "ALREADY_EXISTS or FAILED_PRECONDITION: its state does not allow it"),
+    ("413", "INVALID_ARGUMENT: the body is too long"),
+    ("415", "INVALID_ARGUMENT: the body is not JSON"),
+];
+
+impl IntoResponses for ErrorsWithoutKey {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[WITHOUT_KEY])
+    }
+}
+
+impl IntoResponses for ReadErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[WITHOUT_KEY, READ])
+    }
+}
+
+impl IntoResponses for ChangeErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[WITHOUT_KEY, READ, CHANGE])
+    }
+}
+
+fn error_responses(sets: &[&[(&str, &str)]]) -> BTreeMap<String, RefOr<Response>> {
+    let response = |description: &str| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        ResponseBuilder::new().description(description).content("application/json", content).build()
+    };
+    sets.iter()
+        .copied()
+        .flatten()
+        .map(|(code, description)| ((*code).to_owned(), RefOr::T(response(description))))
+        .collect()
+}
+
+/// The ways to send a key.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let named = || ApiKeyValue::new("accesskey");
+        components.add_security_scheme("query", SecurityScheme::ApiKey(ApiKey::Query(named())));
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(named())));
+    }
+}
+
+/// The document.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Confab", description = "A SIP conference bridge, driven by REST."),
+    paths(
+        conference::list, conference::create, conference::read, conference::update, conference::delete,
+        conference::regenerate_direct_hash, conference::recording_start, conference::recording_stop,
+        conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
+        conferencecall::list, conferencecall::read, conferencecall::eject,
+        customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,
+        accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete,
+        probe::ping, probe::health, probe::metrics,
+    ),
+    components(schemas(ErrorBody)),
+    security(("bearer" = []), ("query" = []), ("cookie" = [])),
+    modifiers(&Keys),
+)]
+struct Document;
+
+/// The OpenAPI document, as served at `/openapi.json`.
+pub(super) fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

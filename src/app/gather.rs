@@ -1,0 +1,156 @@
+//! Which numbers of which part are metrics, and what they are called.
+
+mod bridge;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::control::Control;
+use crate::net::thread::{MediaThread, ThreadGauges};
+use crate::net::transport::{Counters, Transports};
+use crate::obs::{Exposition, Histogram, Metrics, log};
+
+/// Registers every part with the metrics; the API adds its own and the store's.
+pub(super) fn register(
+    metrics: &Metrics,
+    control: &Control,
+    transports: &Transports,
+    media: &[Arc<MediaThread>],
+) {
+    let counters = transports.counters().clone();
+    metrics.register(move |exposition| transport(exposition, &counters));
+    let threads: Vec<Arc<ThreadGauges>> = media.iter().map(|thread| thread.gauges.clone()).collect();
+    metrics.register(move |exposition| media_threads(exposition, &threads));
+    let control = control.clone();
+    metrics.register(move |exposition| {
+        let draining = if control.is_draining() { 1.0 } else { 0.0 };
+        bridge::write(exposition, &control.gauges());
+        exposition.gauge("confab_draining", "1 while no new calls are taken.", draining);
+        exposition.counter(
+            "confab_log_lines_dropped_total",
+            "Log lines lost to a slow reader.",
+            log::dropped(),
+        );
+    });
+}
+
+/// A counter's value.
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// The SIP transports.
+fn transport(exposition: &mut Exposition, counters: &Counters) {
+    let (udp, tcp) = (("transport", "udp"), ("transport", "tcp"));
+    exposition.counters(
+        "confab_sip_messages_received_total",
+        "SIP messages received.",
+        &[(&[udp], read(&counters.udp_received)), (&[tcp], read(&counters.tcp_received))],
+    );
+    exposition.counters(
+        "confab_sip_messages_sent_total",
+        "SIP messages sent.",
+        &[(&[udp], read(&counters.udp_sent)), (&[tcp], read(&counters.tcp_sent))],
+    );
+    exposition.counters(
+        "confab_sip_messages_dropped_total",
+        "SIP messages dropped by a transport, by reason.",
+        &[
+            (&[udp, ("reason", "inbox_full")], read(&counters.udp_inbox_full)),
+            (&[udp, ("reason", "send_full")], read(&counters.udp_send_full)),
+            (&[udp, ("reason", "send_error")], read(&counters.udp_send_errors)),
+            (&[tcp, ("reason", "orders_full")], read(&counters.tcp_orders_full)),
+        ],
+    );
+    exposition.gauge("confab_sip_connections", "TCP connections open.", read(&counters.tcp_open) as f64);
+    exposition.counters(
+        "confab_sip_connections_made_total",
+        "TCP connections made, by who made them.",
+        &[
+            (&[("by", "peer")], read(&counters.tcp_accepted)),
+            (&[("by", "us")], read(&counters.tcp_connected)),
+        ],
+    );
+    exposition.counters(
+        "confab_sip_connections_failed_total",
+        "TCP connections refused, closed or not made by us, by reason.",
+        &[
+            (&[("reason", "limit_total")], read(&counters.tcp_refused_total)),
+            (&[("reason", "limit_per_source")], read(&counters.tcp_refused_source)),
+            (&[("reason", "not_sip")], read(&counters.tcp_framing_errors)),
+            (&[("reason", "slow_message")], read(&counters.tcp_slow_writers)),
+            (&[("reason", "slow_reader")], read(&counters.tcp_slow_readers)),
+            (&[("reason", "idle")], read(&counters.tcp_idle)),
+            (&[("reason", "connect_failed")], read(&counters.tcp_connect_failed)),
+        ],
+    );
+}
+
+/// One counter of every media thread.
+fn per_thread(exposition: &mut Exposition, name: &str, help: &str, values: &[u64]) {
+    let names: Vec<String> = (0..values.len()).map(|index| index.to_string()).collect();
+    let labels: Vec<[(&str, &str); 1]> = names.iter().map(|name| [("thread", name.as_str())]).collect();
+    let samples: Vec<(&[(&str, &str)], u64)> =
+        labels.iter().zip(values).map(|(label, value)| (label.as_slice(), *value)).collect();
+    exposition.counters(name, help, &samples);
+}
+
+/// One of a media thread's counters.
+type Pick = fn(&ThreadGauges) -> &AtomicU64;
+
+/// The media threads.
+fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
+    let of = |pick: Pick| -> Vec<u64> { threads.iter().map(|gauges| read(pick(gauges))).collect() };
+    let legs = of(|gauges| &gauges.legs).iter().sum::<u64>();
+    let rooms = of(|gauges| &gauges.rooms).iter().sum::<u64>();
+    exposition.gauge("confab_media_legs", "Calls whose audio is handled.", legs as f64);
+    exposition.gauge("confab_media_rooms", "Rooms that have a call in them.", rooms as f64);
+    let counters: [(&str, &str, Pick); 8] = [
+        ("confab_media_ticks_total", "Slots ticked.", |gauges| &gauges.ticks),
+        ("confab_media_overruns_total", "Slots done more than a tick late.", |gauges| &gauges.overruns),
+        ("confab_media_skipped_total", "Slots given up because the thread was stopped too long.", |gauges| {
+            &gauges.skipped
+        }),
+        ("confab_media_datagrams_received_total", "RTP and RTCP datagrams received.", |gauges| {
+            &gauges.received
+        }),
+        ("confab_media_datagrams_sent_total", "RTP and RTCP datagrams sent.", |gauges| &gauges.sent),
+        ("confab_media_send_failed_total", "Datagrams that could not be sent.", |gauges| &gauges.send_failed),
+        (
+            "confab_media_receive_dropped_total",
+            "Datagrams too long, of third parties or of ended calls.",
+            |gauges| &gauges.receive_dropped,
+        ),
+        ("confab_media_digits_dropped_total", "Digits lost because signalling was too slow.", |gauges| {
+            &gauges.digits_dropped
+        }),
+    ];
+    for (name, help, pick) in counters {
+        per_thread(exposition, name, help, &of(pick));
+    }
+    let slots: Vec<&Histogram> = threads.iter().map(|gauges| &gauges.done).collect();
+    exposition.histogram(
+        "confab_media_slot_done_seconds",
+        "How long after its deadline the work of a slot was done, all threads together.",
+        &Histogram::read_all(&slots),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_says_whose_it_is() {
+        let mut exposition = Exposition::default();
+        transport(&mut exposition, &Counters::default());
+        media_threads(&mut exposition, &[Arc::new(ThreadGauges::default())]);
+        let text = exposition.into_text();
+        assert!(text.contains("confab_media_ticks_total{thread=\"0\"} 0\n"), "{text}");
+        assert!(text.contains("confab_media_slot_done_seconds_bucket{le=\"+Inf\"} 0\n"), "{text}");
+        for line in text.lines() {
+            let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+            assert!(name.starts_with("confab_"), "{line}");
+        }
+    }
+}

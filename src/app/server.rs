@@ -1,0 +1,298 @@
+//! The server as a whole: started in order, run until it is told to stop, ended in order.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::failure::{FAILED, Failure};
+use super::ready::Ready;
+use super::{gather, process, wiring};
+use crate::api::{self, ApiState, ControlAnswer, Health};
+use crate::bridge::Bridge;
+use crate::config::Config;
+use crate::control::{self, Control, Inbound, ShardInlet};
+use crate::id::CustomerId;
+use crate::media::leg::LegSettings;
+use crate::net::clock::Clock;
+use crate::net::thread::{MediaThread, ThreadSetup};
+use crate::net::transport::Transports;
+use crate::obs::Metrics;
+use crate::plane::ShardReport;
+use crate::rng::Rng;
+use crate::store::{Store, spawn_writer};
+use crate::time::{Duration, Timestamp};
+
+/// How long after the drain timeout the last writes may take before the server ends without them.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The exit code of a process ended by a second signal, as shells count SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// SIGTERM and ctrl-C.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on the signals no longer end the process by themselves.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// All calls were ended and everything is on disk.
+    Drained,
+    /// A second signal wanted no waiting.
+    AtOnce,
+    /// Something stopped that must not.
+    Broken,
+}
+
+impl Ending {
+    /// The exit code that tells it.
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Ending::Drained => ExitCode::SUCCESS,
+            Ending::AtOnce => ExitCode::from(INTERRUPTED),
+            Ending::Broken => ExitCode::from(FAILED),
+        }
+    }
+}
+
+/// The running server.
+pub(super) struct Server {
+    /// The way to the bridge.
+    pub control: Control,
+    /// The first customer.
+    pub customer: CustomerId,
+    /// What is told about it.
+    pub ready: Ready,
+    store: Store,
+    drain_timeout: Duration,
+    signals: Signals,
+    bridge: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    http: JoinHandle<io::Result<()>>,
+    stop_http: oneshot::Sender<()>,
+    media: Vec<Arc<MediaThread>>,
+}
+
+impl Server {
+    /// Starts everything. Ports are bound first: they are what most often goes wrong.
+    pub async fn start(config: Config, mut rng: Rng) -> Result<Server, Failure> {
+        let clock = Clock::new();
+        let signals =
+            Signals::listen().map_err(|error| Failure::other("signals cannot be received", &error))?;
+        let (control, inbox) = control::channel();
+        let transports = Transports::bind(&wiring::transport(&config), &control.inbox())
+            .map_err(|error| Failure::sip_bind(&error))?;
+        let listener = TcpListener::bind(config.http.listen)
+            .await
+            .map_err(|error| Failure::http_bind(config.http.listen, &error))?;
+        let ports = wiring::ports(&config, &mut rng).map_err(|error| Failure::rtp(&error))?;
+
+        let store_failed = |error| Failure::store(&config.data, &error);
+        let store = Store::open(&config.data).await.map_err(store_failed)?;
+        let keys = config.keys.clone();
+        let bootstrap = store
+            .bootstrap(keys.accesskey, keys.admin_key, clock.wall(), &mut rng)
+            .await
+            .map_err(store_failed)?;
+        let restored = store.restore().await.map_err(store_failed)?;
+        let (writes, writer) = spawn_writer(store.clone());
+
+        let media = start_media(&config, &clock, &control.inbox(), &mut rng)
+            .map_err(|error| Failure::media(&error))?;
+        let shards = media
+            .iter()
+            .map(|thread| ShardInlet { orders: thread.orders.clone(), waker: thread.waker.clone() })
+            .collect();
+        let metrics = Metrics::new();
+        gather::register(&metrics, &control, &transports, &media);
+
+        let ready = Ready {
+            sip: transports.local_addr(),
+            domains: config.sip.domains.clone(),
+            http: listener.local_addr().unwrap_or(config.http.listen),
+            rtp_ports: config.rtp.ports.clone(),
+            media_threads: media.len(),
+            backend: media.first().map_or("none", |thread| thread.backend),
+            fallback: media.first().and_then(|thread| thread.fallback.clone()),
+            data: std::fs::canonicalize(&config.data).unwrap_or(config.data.clone()),
+            restored: restored.conferences.len(),
+            access_key: bootstrap.created_access_key,
+            admin_key: bootstrap.created_admin_key,
+        };
+        let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
+        let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
+        bridge.restore(clock.both(), restored.conferences, restored.open_calls);
+        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes };
+        let bridge = tokio::spawn(control::run(inbox, setup));
+
+        let state = api_state(&config, clock, &control, &store, &metrics, rng.fork());
+        let (stop_http, http) = serve_http(listener, state);
+        info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
+        Ok(Server {
+            control,
+            customer: bootstrap.customer_id,
+            ready,
+            store,
+            drain_timeout: config.conference.drain_timeout,
+            signals,
+            bridge,
+            writer,
+            http,
+            stop_http,
+            media,
+        })
+    }
+
+    /// What is printed once it is ready.
+    pub fn ready_text(&self) -> String {
+        self.ready.text()
+    }
+
+    /// Serves until a signal, then ends: no new calls, BYE to all, the last write, the API.
+    pub async fn run(mut self) -> Result<Ending, Failure> {
+        tokio::select! {
+            () = self.signals.next() => {}
+            _ = &mut self.bridge => {
+                warn!("the control task stopped by itself");
+                return Ok(Ending::Broken);
+            }
+        }
+        info!("draining: no new calls, the others get BYE; a second signal ends at once");
+        self.control.drain().await;
+        let limit = self.drain_timeout + FLUSH_TIMEOUT;
+        let Server { mut signals, bridge, writer, http, stop_http, store, media, .. } = self;
+        let finish = async move {
+            // An error is a panic, which was logged; what follows must happen all the same.
+            let _ = bridge.await;
+            let _ = writer.await;
+            let _ = stop_http.send(());
+            let _ = http.await;
+            store.close().await;
+        };
+        let ending = tokio::select! {
+            done = tokio::time::timeout(limit, finish) => match done {
+                Ok(()) => Ending::Drained,
+                Err(_) => {
+                    warn!("the drain timeout is over; ended by force");
+                    Ending::Broken
+                }
+            },
+            () = signals.next() => Ending::AtOnce,
+        };
+        if ending == Ending::Drained {
+            // Each stops within a tick; its sockets are closed.
+            drop(media);
+            info!("drained");
+        } else {
+            // Waiting for threads is what was not wanted.
+            std::mem::forget(media);
+        }
+        Ok(ending)
+    }
+}
+
+/// Starts one media thread per shard.
+#[expect(clippy::result_large_err, reason = "a report that cannot be taken must come back whole")]
+fn start_media(
+    config: &Config,
+    clock: &Clock,
+    inbox: &mpsc::Sender<Inbound>,
+    rng: &mut Rng,
+) -> io::Result<Vec<Arc<MediaThread>>> {
+    let count = if config.rtp.media_threads == 0 { process::cores() } else { config.rtp.media_threads };
+    let now = clock.both();
+    let since_zero = i64::try_from(now.instant.as_micros()).unwrap_or(i64::MAX);
+    let wall_at_zero = Timestamp::from_micros(now.wall.as_micros().saturating_sub(since_zero));
+    let legs: LegSettings = wiring::legs(config, wall_at_zero, rng);
+    let mut threads = Vec::with_capacity(usize::from(count));
+    for index in 0..count {
+        let inbox = inbox.clone();
+        let thread = MediaThread::start(ThreadSetup {
+            index,
+            backend: wiring::backend(config),
+            capacity: wiring::sockets_per_thread(config),
+            legs: legs.clone(),
+            rng: rng.fork(),
+            reports: Box::new(move |report| deliver(&inbox, report)),
+        })?;
+        info!(thread = index, backend = thread.backend, priority = %thread.priority, "media thread runs");
+        threads.push(Arc::new(thread));
+    }
+    Ok(threads)
+}
+
+/// Hands a report to the control task; gives it back when the inbox is full.
+#[expect(clippy::result_large_err, reason = "a report that cannot be taken must come back whole")]
+fn deliver(inbox: &mpsc::Sender<Inbound>, report: ShardReport) -> Result<(), ShardReport> {
+    match inbox.try_send(Inbound::Report(report)) {
+        Err(mpsc::error::TrySendError::Full(Inbound::Report(report))) => Err(report),
+        // Nobody listens any more: the server is ending.
+        _ => Ok(()),
+    }
+}
+
+/// What the API works with.
+fn api_state(
+    config: &Config,
+    clock: Clock,
+    control: &Control,
+    store: &Store,
+    metrics: &Metrics,
+    rng: Rng,
+) -> ApiState {
+    let (its_control, metrics) = (control.clone(), metrics.clone());
+    let health = move || {
+        let draining = its_control.is_draining().then(|| "draining: no new calls are taken".to_owned());
+        Health { reasons: draining.into_iter().collect() }
+    };
+    let control = control.clone();
+    let call = move |command| -> ControlAnswer {
+        let control = control.clone();
+        Box::pin(async move { control.call(command).await })
+    };
+    ApiState {
+        control: Arc::new(call),
+        store: store.clone(),
+        health: Arc::new(health),
+        metrics: Arc::new(move || metrics.render()),
+        clock: Arc::new(move || clock.both()),
+        rng,
+        settings: wiring::api(config),
+    }
+}
+
+/// Serves the API until told to stop; requests that run are finished.
+fn serve_http(listener: TcpListener, state: ApiState) -> (oneshot::Sender<()>, JoinHandle<io::Result<()>>) {
+    let (stop, stopped) = oneshot::channel();
+    let service = api::router(state).into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, service)
+            .with_graceful_shutdown(async move {
+                // The sender gone means the same as a word from it.
+                let _ = stopped.await;
+            })
+            .await
+    });
+    (stop, serving)
+}

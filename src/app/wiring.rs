@@ -1,0 +1,128 @@
+//! The configuration as each part wants it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::api::ApiSettings;
+use crate::bridge;
+use crate::config::{Config, IoBackend};
+use crate::control::BoundPorts;
+use crate::media::leg::LegSettings;
+use crate::media::playout::PlayoutSettings;
+use crate::net::media::{Backend, PortsError, RtpPorts};
+use crate::net::transport;
+use crate::plane::RingCadence;
+use crate::rng::Rng;
+use crate::time::Timestamp;
+
+/// Digits of the name that RTCP gives this run (RFC 7022 §4.2: random, at least 96 bits).
+const CNAME_DIGITS: usize = 24;
+
+/// The SIP transports' settings.
+pub(super) fn transport(config: &Config) -> transport::Settings {
+    transport::Settings {
+        listen: config.sip.listen,
+        max_connections: config.sip.max_connections,
+        max_connections_per_source: config.sip.max_connections_per_source,
+        idle_timeout: config.sip.idle_timeout,
+        message_timeout: transport::MESSAGE_TIMEOUT,
+    }
+}
+
+/// The bridge's settings.
+pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
+    let ring = config.conference.ring;
+    bridge::Settings {
+        domains: config.sip.domains.clone(),
+        advertise: config.sip.advertise,
+        shards,
+        max_calls: config.sip.max_calls,
+        max_members: config.conference.max_members,
+        max_conferences: config.conference.max_conferences,
+        max_speakers: config.conference.max_speakers,
+        drain_timeout: config.conference.drain_timeout,
+        ring: RingCadence { tones_hz: ring.tones_hz, on_off_ms: ring.on_off_ms },
+        ..bridge::Settings::default()
+    }
+}
+
+/// The API's limits; a burst is twice what one second allows.
+pub(super) fn api(config: &Config) -> ApiSettings {
+    let http = &config.http;
+    ApiSettings {
+        requests_per_s_per_key: http.requests_per_s_per_key,
+        burst_per_key: http.requests_per_s_per_key.saturating_mul(2),
+        requests_per_s_per_source: http.requests_per_s_per_source,
+        burst_per_source: http.requests_per_s_per_source.saturating_mul(2),
+        metrics_open: http.metrics_need_no_key(),
+    }
+}
+
+/// What all legs have in common. `wall_at_zero` is the time of the monotonic clock's epoch.
+pub(super) fn legs(config: &Config, wall_at_zero: Timestamp, rng: &mut Rng) -> LegSettings {
+    LegSettings {
+        playout: PlayoutSettings {
+            delay_max_ms: u32::try_from(config.rtp.jitter_max.as_millis()).unwrap_or(u32::MAX),
+        },
+        media_timeout: config.rtp.media_timeout,
+        cname: rng.hex(CNAME_DIGITS),
+        wall_at_zero,
+    }
+}
+
+/// The I/O that media threads prefer.
+pub(super) fn backend(config: &Config) -> Backend {
+    match config.rtp.io_backend {
+        IoBackend::Auto => Backend::Auto,
+        IoBackend::Uring => Backend::Uring,
+        IoBackend::Epoll => Backend::Epoll,
+    }
+}
+
+/// Sockets that one media thread must be able to hold: every call may be in one room.
+pub(super) fn sockets_per_thread(config: &Config) -> usize {
+    let ports = config.rtp.ports.len();
+    (2 * config.sip.max_calls).min(ports)
+}
+
+/// Where media ports come from: the families that SIP listens on, at its own address.
+///
+/// # Errors
+/// When the range holds no pair.
+pub(super) fn ports(config: &Config, rng: &mut Rng) -> Result<BoundPorts, PortsError> {
+    let listen = config.sip.listen.ip();
+    let (v4, v6): (Option<IpAddr>, Option<IpAddr>) = match listen {
+        IpAddr::V4(_) => (Some(listen), None),
+        IpAddr::V6(any) if any.is_unspecified() => {
+            (Some(Ipv4Addr::UNSPECIFIED.into()), Some(Ipv6Addr::UNSPECIFIED.into()))
+        }
+        IpAddr::V6(_) => (None, Some(listen)),
+    };
+    let mut range =
+        |bind: Option<IpAddr>| bind.map(|ip| RtpPorts::new(config.rtp.ports.clone(), ip, rng)).transpose();
+    let v4 = range(v4)?;
+    let v6 = range(v6)?;
+    Ok(BoundPorts::new(v4, v6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bridge_gets_what_was_configured() {
+        let mut config = Config::default();
+        config.sip.max_calls = 7;
+        let settings = bridge(&config, 3);
+        assert_eq!((settings.shards, settings.max_calls), (3, 7));
+        assert_eq!(settings.ring.tones_hz, [440, 480]);
+    }
+
+    #[test]
+    fn a_thread_holds_no_more_sockets_than_there_are_ports() {
+        let mut config = Config::default();
+        config.rtp.ports = 20_000..=20_099;
+        assert_eq!(sockets_per_thread(&config), 100);
+        config.sip.max_calls = 10;
+        assert_eq!(sockets_per_thread(&config), 20);
+    }
+}

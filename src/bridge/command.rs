@@ -1,0 +1,142 @@
+//! What the API asks of the bridge and what it answers.
+
+use serde_json::{Map, Value};
+
+use super::resource::{Conference, ConferenceType, Conferencecall};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+
+/// A request of one customer, with parsed and range-checked values.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Makes a conference.
+    CreateConference {
+        /// Its owner.
+        customer: CustomerId,
+        /// What is asked for.
+        new: NewConference,
+    },
+    /// Changes the keys that were sent.
+    UpdateConference {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// The changes.
+        change: ConferenceChange,
+    },
+    /// Ends and deletes it.
+    DeleteConference {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// A new direct hash; the old one dies.
+    RegenerateDirectHash {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// The live state of these conferences; those the bridge does not hold are left out.
+    ReadConferences {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<ConferenceId>,
+    },
+    /// Ejects a caller.
+    EjectConferencecall {
+        /// The owner.
+        customer: CustomerId,
+        /// The conferencecall.
+        id: ConferencecallId,
+    },
+    /// The live state of these conferencecalls; those the bridge does not hold are left out.
+    ReadConferencecalls {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<ConferencecallId>,
+    },
+}
+
+/// The body of POST /conferences, checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewConference {
+    /// Chosen by the client, or made here.
+    pub id: Option<ConferenceId>,
+    /// `conference` or `connect`.
+    pub r#type: ConferenceType,
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub detail: String,
+    /// Free for the owner's use.
+    pub data: Map<String, Value>,
+    /// Seconds, 0 to [`TIMEOUT_MAX_S`].
+    pub timeout_s: u64,
+    /// Flow before the mix, or nil.
+    pub pre_flow_id: FlowId,
+    /// Flow at the end, or nil.
+    pub post_flow_id: FlowId,
+    /// Whether it can be dialled by a direct URI.
+    pub direct_access: bool,
+}
+
+/// The longest timeout of a conference: 30 days.
+pub const TIMEOUT_MAX_S: u64 = 30 * 86_400;
+
+/// The body of PUT /conferences/{id}, checked: `None` leaves a key as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConferenceChange {
+    /// New name.
+    pub name: Option<String>,
+    /// New description.
+    pub detail: Option<String>,
+    /// New timeout in seconds.
+    pub timeout_s: Option<u64>,
+    /// New free data.
+    pub data: Option<Map<String, Value>>,
+    /// New flow before the mix.
+    pub pre_flow_id: Option<FlowId>,
+    /// New flow at the end.
+    pub post_flow_id: Option<FlowId>,
+    /// Direct access on or off.
+    pub direct_access: Option<bool>,
+}
+
+/// What the bridge answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The conference after the change.
+    Conference(Box<Conference>),
+    /// Live conferences.
+    Conferences(Vec<Conference>),
+    /// The conferencecall after the change.
+    Conferencecall(Box<Conferencecall>),
+    /// Live conferencecalls.
+    Conferencecalls(Vec<Conferencecall>),
+    /// Nothing was changed, and why.
+    Refused(Refusal),
+}
+
+/// Why the bridge refuses a command.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such resource for this customer among the live ones (the store may know it from before).
+    #[error("not found")]
+    NotFound,
+    /// The chosen id is taken.
+    #[error("a conference with this id exists already")]
+    IdTaken,
+    /// The conference's status does not allow it.
+    #[error("the conference is {0}")]
+    WrongStatus(&'static str),
+    /// A limit is reached, named.
+    #[error("limit reached: {0}")]
+    Limit(&'static str),
+    /// The bridge is draining.
+    #[error("the server is shutting down")]
+    Draining,
+}

@@ -1,0 +1,47 @@
+//! What happened, in order: the truth that the store keeps and that owners are told.
+
+use serde::{Deserialize, Serialize};
+
+use super::resource::{Conference, Conferencecall};
+use crate::id::{ConferenceId, CustomerId};
+use crate::time::Timestamp;
+
+/// An event as owners see it: `{"type","data","seq","tm_event"}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// `conference_created`, `conferencecall_joined`, `dtmf_received`, …
+    pub r#type: String,
+    /// The whole resource.
+    pub data: serde_json::Value,
+    /// Grows by one per conference, without gaps, from 1.
+    pub seq: u64,
+    /// When it happened.
+    pub tm_event: Timestamp,
+}
+
+/// One step of the store's projection, in the order the bridge made them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A conference was made or changed: replaces the stored one.
+    Conference(Box<ConferenceRecord>),
+    /// A conferencecall was made or changed: replaces the stored one.
+    Conferencecall(Box<Conferencecall>),
+    /// An event happened in a conference.
+    Event {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        conference: ConferenceId,
+        /// The event.
+        event: Box<Event>,
+    },
+}
+
+/// A conference with what only the server needs to know, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConferenceRecord {
+    /// The conference as the API shows it, but for `conferencecall_ids`: who is in is known live only.
+    pub conference: Conference,
+    /// The `seq` of its last event.
+    pub event_seq: u64,
+}

@@ -1,0 +1,66 @@
+//! What a bridge is told once, and its named limits.
+
+use std::net::IpAddr;
+
+use crate::plane::RingCadence;
+use crate::time::Duration;
+
+/// Ended conferences kept in memory at most; the oldest goes first, the store knows it.
+pub const ENDED_KEPT_MAX: usize = 4096;
+/// How long an ended conference is kept, so that who ended it can read it.
+pub const ENDED_KEPT: Duration = Duration::from_secs(60);
+/// Conferencecalls kept in memory at most after they left.
+pub const LEAVED_KEPT_MAX: usize = 4096;
+/// How long a conferencecall is kept after it left.
+pub const LEAVED_KEPT: Duration = Duration::from_secs(10);
+/// Hashes of ended conferences remembered to be answered 410; the oldest is forgotten first (404).
+pub const ENDED_HASHES_MAX: usize = 10_000;
+/// Characters kept of a caller's name or address.
+pub const ADDRESS_TEXT_MAX: usize = 256;
+/// Log lines about refused calls in one second; more are only counted.
+pub const REFUSAL_NOTES_PER_S: u32 = 50;
+
+/// What a bridge is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Hosts of request URIs that are ours, besides our addresses; case does not matter.
+    pub domains: Vec<String>,
+    /// The address peers are told to reach us at; `None`: the one they reached us at.
+    pub advertise: Option<IpAddr>,
+    /// Shards in the data plane, at least 1.
+    pub shards: u16,
+    /// Calls at once; one more is answered 503.
+    pub max_calls: usize,
+    /// Calls in one conference; one more is answered 486.
+    pub max_members: usize,
+    /// Conferences that have not ended; one more is refused.
+    pub max_conferences: usize,
+    /// How long an ending conference, or a stopping server, waits before it ends by force.
+    pub drain_timeout: Duration,
+    /// What the first caller of a `connect` hears until the second joins.
+    pub ring: RingCadence,
+    /// Loudest callers of a room that are heard at once.
+    pub max_speakers: u16,
+    /// What a 503 says in Retry-After, in seconds.
+    pub retry_after_s: u32,
+    /// The SIP endpoint's own settings.
+    pub sip: crate::sip::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            domains: vec!["sip.voipbin.net".to_owned()],
+            advertise: None,
+            shards: 1,
+            max_calls: 10_000,
+            max_members: 2000,
+            max_conferences: 100_000,
+            drain_timeout: Duration::from_secs(30),
+            ring: RingCadence { tones_hz: [440, 480], on_off_ms: [2000, 4000, 0, 0] },
+            max_speakers: 8,
+            retry_after_s: 10,
+            sip: crate::sip::Settings::default(),
+        }
+    }
+}

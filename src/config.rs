@@ -1,0 +1,396 @@
+//! Every option of the server: read from a file, the environment and the command line, in rising
+//! precedence, into one resolved, validated [`Config`]. Texts are arguments; nothing is opened here.
+
+mod file;
+mod key;
+mod ring;
+mod value;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use key::{CALLS_LIMIT, CONFERENCES_LIMIT, DOMAINS_LIMIT, Key, MEMBERS_LIMIT, THREADS_LIMIT};
+pub use ring::RingCountry;
+pub use value::Value;
+
+/// Every option, resolved and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The folder of the database.
+    pub data: PathBuf,
+    /// Signalling.
+    pub sip: SipConfig,
+    /// The REST API.
+    pub http: HttpConfig,
+    /// Audio.
+    pub rtp: RtpConfig,
+    /// Conferences.
+    pub conference: ConferenceConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// Keys that are fixed from outside.
+    pub keys: KeysConfig,
+}
+
+/// `[sip]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SipConfig {
+    /// Where SIP is received, over UDP and TCP.
+    pub listen: SocketAddr,
+    /// The address callers reach us at, when it is not our own.
+    pub advertise: Option<IpAddr>,
+    /// Hosts that are ours, in lower case; never empty.
+    pub domains: Vec<String>,
+    /// Calls at once.
+    pub max_calls: usize,
+    /// TCP connections at once.
+    pub max_connections: usize,
+    /// TCP connections at once from one IP address.
+    pub max_connections_per_source: usize,
+    /// How long a TCP connection may be silent.
+    pub idle_timeout: Duration,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Steady requests per second of one access key.
+    pub requests_per_s_per_key: u32,
+    /// Steady requests per second of one address without a valid key.
+    pub requests_per_s_per_source: u32,
+    /// Whether `/metrics` needs no key; `None` where it follows the listener.
+    pub metrics_open: Option<bool>,
+}
+
+impl HttpConfig {
+    /// Whether `/metrics` needs no key: as set, else exactly where only this machine can ask.
+    pub fn metrics_need_no_key(&self) -> bool {
+        self.metrics_open.unwrap_or(self.listen.ip().is_loopback())
+    }
+}
+
+/// `[rtp]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RtpConfig {
+    /// UDP ports for audio; holds at least one even port and the odd one after it.
+    pub ports: RangeInclusive<u16>,
+    /// Media threads; 0 for one per core.
+    pub media_threads: u16,
+    /// How packets are moved.
+    pub io_backend: IoBackend,
+    /// Silence on the wire after which a call is given up.
+    pub media_timeout: Duration,
+    /// The most delay of the jitter buffer.
+    pub jitter_max: Duration,
+}
+
+/// How audio packets are moved between the kernel and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoBackend {
+    /// io_uring where the kernel allows it, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[conference]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConferenceConfig {
+    /// Live conferences at once.
+    pub max_conferences: usize,
+    /// Callers in one conference.
+    pub max_members: usize,
+    /// Callers heard at once.
+    pub max_speakers: u16,
+    /// How long an ending waits for callers to leave.
+    pub drain_timeout: Duration,
+    /// Whose ringing tone is played.
+    pub ring: RingCountry,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogConfig {
+    /// The least level that is written.
+    pub level: LogLevel,
+    /// For whom.
+    pub format: LogFormat,
+}
+
+/// The least level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something is lost.
+    Error,
+    /// Something is wrong.
+    Warn,
+    /// What an operator wants to see.
+    Info,
+    /// What a developer wants to see.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every level by its name.
+    pub const CHOICES: [(&'static str, LogLevel); 5] = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[keys]`. Debug output leaves the keys out.
+#[derive(Clone, Default, PartialEq)]
+pub struct KeysConfig {
+    /// The first customer's access key.
+    pub accesskey: Option<String>,
+    /// The admin key.
+    pub admin_key: Option<String>,
+}
+
+impl fmt::Debug for KeysConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeysConfig").finish_non_exhaustive()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from(".data"),
+            sip: SipConfig {
+                listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060)),
+                advertise: None,
+                domains: vec!["sip.voipbin.net".to_owned()],
+                max_calls: 10_000,
+                max_connections: 4_096,
+                max_connections_per_source: 512,
+                idle_timeout: Duration::from_secs(7_200),
+            },
+            http: HttpConfig {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+                requests_per_s_per_key: 1_000,
+                requests_per_s_per_source: 100,
+                metrics_open: None,
+            },
+            rtp: RtpConfig {
+                ports: 20_000..=40_000,
+                media_threads: 0,
+                io_backend: IoBackend::Auto,
+                media_timeout: Duration::from_secs(60),
+                jitter_max: Duration::from_millis(500),
+            },
+            conference: ConferenceConfig {
+                max_conferences: 100_000,
+                max_members: 2_000,
+                max_speakers: 8,
+                drain_timeout: Duration::from_secs(30),
+                ring: RingCountry::default(),
+            },
+            log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
+            keys: KeysConfig::default(),
+        }
+    }
+}
+
+/// Where a value stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of the file, counted from 1.
+    Line(usize),
+    /// An environment variable.
+    Env(String),
+    /// An option of the command line.
+    Flag(String),
+    /// Values that are each good but not together.
+    Together,
+}
+
+/// One fault of the configuration: `line 7: sip.max_calls: must be 1 to 100000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where it stands.
+    pub place: Place,
+    /// The full key; empty where the place says it all.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Line(line) => write!(f, "line {line}: ")?,
+            Place::Env(name) | Place::Flag(name) => write!(f, "{name}: ")?,
+            Place::Together => {}
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The text of the file, if there is one.
+    pub file: Option<String>,
+    /// The environment; only names that begin with `CONFAB_` matter.
+    pub env: Vec<(String, String)>,
+    /// Options of the command line, `--name` and value, in the order given. An option given several
+    /// times makes a list where the key takes one, else the last counts.
+    pub flags: Vec<(&'static str, String)>,
+    /// `KEY=VALUE` of `--set`, in the order given; after the other options.
+    pub set: Vec<String>,
+}
+
+/// Variables that are ours but no key of the file: the file itself.
+const ENV_OF_THE_COMMAND_LINE: [&str; 1] = ["CONFAB_CONFIG"];
+
+/// A [`Config`], and what in its sources was probably not meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The options.
+    pub config: Config,
+    /// For the log: `CONFAB_*` variables that mean nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Reads all sources: flags over environment over file over defaults.
+///
+/// # Errors
+/// Every fault found, in the order of the sources; never an empty list.
+pub fn resolve(sources: &Sources) -> Result<Resolved, Vec<ConfigError>> {
+    let mut config = Config::default();
+    let mut errors = Vec::new();
+    apply_file(&mut config, sources.file.as_deref().unwrap_or_default(), &mut errors);
+    let warnings = apply_env(&mut config, &sources.env, &mut errors);
+    apply_flags(&mut config, &sources.flags, &mut errors);
+    apply_set(&mut config, &sources.set, &mut errors);
+    if errors.is_empty() {
+        errors.extend(conflict(&config));
+    }
+    if errors.is_empty() { Ok(Resolved { config, warnings }) } else { Err(errors) }
+}
+
+/// The file's settings.
+fn apply_file(config: &mut Config, text: &str, errors: &mut Vec<ConfigError>) {
+    let settings = match file::read(text) {
+        Ok(settings) => settings,
+        Err(error) => return errors.push(error),
+    };
+    for setting in settings {
+        let result = match Key::named(&setting.key) {
+            Some(key) => (key.set)(config, &setting.value),
+            None => Err(unknown(&setting.key)),
+        };
+        if let Err(message) = result {
+            errors.push(ConfigError { place: Place::Line(setting.line), key: setting.key, message });
+        }
+    }
+}
+
+/// The environment's settings; returns warnings of variables that mean nothing. An unknown one is no
+/// error because others (container links, say) put names like ours there.
+fn apply_env(config: &mut Config, env: &[(String, String)], errors: &mut Vec<ConfigError>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, value) in env {
+        match Key::ALL.iter().find(|key| key.env == name) {
+            Some(key) => {
+                if let Err(message) = (key.set)(config, &Value::Text(value.clone())) {
+                    errors.push(ConfigError { place: Place::Env(name.clone()), key: String::new(), message });
+                }
+            }
+            None if name.starts_with("CONFAB_") && !ENV_OF_THE_COMMAND_LINE.contains(&name.as_str()) => {
+                warnings.push(format!("the environment variable {name} means nothing to confab"));
+            }
+            None => {}
+        }
+    }
+    warnings
+}
+
+/// The command line's settings.
+fn apply_flags(config: &mut Config, flags: &[(&'static str, String)], errors: &mut Vec<ConfigError>) {
+    for key in Key::ALL {
+        let Some(flag) = key.flag else { continue };
+        let mut values: Vec<String> =
+            flags.iter().filter(|(name, _)| *name == flag).map(|(_, value)| value.clone()).collect();
+        let value = match values.len() {
+            0 => continue,
+            1 => Value::Text(values.remove(0)),
+            _ if flag == "--domain" => Value::List(values),
+            last => Value::Text(values.swap_remove(last - 1)),
+        };
+        if let Err(message) = (key.set)(config, &value) {
+            errors.push(ConfigError { place: Place::Flag(flag.to_owned()), key: String::new(), message });
+        }
+    }
+}
+
+/// The settings of `--set KEY=VALUE`.
+fn apply_set(config: &mut Config, set: &[String], errors: &mut Vec<ConfigError>) {
+    for text in set {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let result = match Key::named(name) {
+            _ if !text.contains('=') => Err("must be KEY=VALUE such as sip.max_calls=500".to_owned()),
+            Some(key) if key.secret => {
+                Err(format!("is a secret that every user of this machine could read here; use {}", key.env))
+            }
+            Some(key) => (key.set)(config, &Value::Text(value.to_owned())),
+            None => Err(unknown(name)),
+        };
+        if let Err(message) = result {
+            errors.push(ConfigError {
+                place: Place::Flag("--set".to_owned()),
+                key: name.to_owned(),
+                message,
+            });
+        }
+    }
+}
+
+/// The message for a key that is none.
+fn unknown(name: &str) -> String {
+    match Key::nearest(name) {
+        Some(nearest) => format!("unknown key; did you mean {nearest}?"),
+        None => "unknown key; deploy/confab.toml shows all there are".to_owned(),
+    }
+}
+
+/// What is wrong between values that are each good.
+fn conflict(config: &Config) -> Option<ConfigError> {
+    let (sip, http) = (config.sip.listen, config.http.listen);
+    let same_address = sip.ip() == http.ip() || sip.ip().is_unspecified() || http.ip().is_unspecified();
+    (sip.port() == http.port() && sip.port() != 0 && same_address).then(|| ConfigError {
+        place: Place::Together,
+        key: String::new(),
+        message: format!("sip.listen and http.listen both take TCP port {}; change one of them", sip.port()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,476 @@
+//! The table of every option: its name in the file, in the environment and on the command line, what
+//! it means, and how its value lands in the [`Config`]. Help, example and errors all follow it.
+
+use super::ring::RingCountry;
+use super::value::Value;
+use super::{Config, IoBackend, LogFormat, LogLevel};
+
+/// The most calls one process may be set to hold; the RTP port range ends earlier.
+pub const CALLS_LIMIT: i64 = 100_000;
+/// The most members one conference may be set to hold.
+pub const MEMBERS_LIMIT: i64 = 2_000;
+/// The most conferences one process may be set to hold.
+pub const CONFERENCES_LIMIT: i64 = 1_000_000;
+/// The most media threads.
+pub const THREADS_LIMIT: i64 = 256;
+/// The most domains.
+pub const DOMAINS_LIMIT: usize = 64;
+/// The longest domain name (RFC 1035 §2.3.4).
+const DOMAIN_LENGTH_MAX: usize = 253;
+/// `vb_` and 32 characters.
+const ACCESSKEY_LENGTH: usize = 35;
+/// An admin key shorter than this can be guessed.
+const ADMIN_KEY_LENGTH_MIN: usize = 16;
+/// No key is longer than this.
+const ADMIN_KEY_LENGTH_MAX: usize = 128;
+
+/// One option.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// `section.name` in the file; also what `--set` takes.
+    pub name: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// The option of `confab serve`, for those that have one of their own.
+    pub flag: Option<&'static str>,
+    /// What it is unless set, as one would write it.
+    pub default: &'static str,
+    /// What it means, in one line.
+    pub help: &'static str,
+    /// Whether the value is a secret: not taken from the command line, which every user can read.
+    pub secret: bool,
+    /// Parses the value, checks it and stores it.
+    pub(super) set: fn(&mut Config, &Value) -> Result<(), String>,
+}
+
+/// One row of the table below.
+const fn key(
+    name: &'static str,
+    env: &'static str,
+    flag: Option<&'static str>,
+    default: &'static str,
+    help: &'static str,
+    set: fn(&mut Config, &Value) -> Result<(), String>,
+) -> Key {
+    Key { name, env, flag, default, help, secret: false, set }
+}
+
+impl Key {
+    /// This option, as a secret.
+    const fn secret(self) -> Key {
+        Key { secret: true, ..self }
+    }
+
+    /// Every option.
+    pub const ALL: &'static [Key] = &[
+        key(
+            "data",
+            "CONFAB_DATA",
+            Some("--data"),
+            ".data",
+            "Folder of the database; made when missing.",
+            |c, v| {
+                let text = v.text()?;
+                if text.is_empty() {
+                    return Err("must name a folder".to_owned());
+                }
+                c.data = text.into();
+                Ok(())
+            },
+        ),
+        key(
+            "sip.listen",
+            "CONFAB_SIP",
+            Some("--sip"),
+            "0.0.0.0:5060",
+            "Where SIP is received, over UDP and TCP. [::]:5060 takes IPv4 and IPv6.",
+            |c, v| v.socket().map(|value| c.sip.listen = value),
+        ),
+        key(
+            "sip.advertise",
+            "CONFAB_ADVERTISE",
+            Some("--advertise"),
+            "",
+            "The IP address callers reach us at, when it is not our own (behind NAT). Empty: the local address of each call.",
+            |c, v| {
+                c.sip.advertise = match v.text()? {
+                    "" => None,
+                    _ => Some(v.ip()?)
+                        .filter(|ip| !ip.is_unspecified())
+                        .map_or(Err("must be an address callers can reach"), |ip| Ok(Some(ip)))?,
+                };
+                Ok(())
+            },
+        ),
+        key(
+            "sip.domains",
+            "CONFAB_DOMAIN",
+            Some("--domain"),
+            "sip.voipbin.net",
+            "Hosts of the URIs that are ours, beside our own addresses.",
+            |c, v| domains(v).map(|value| c.sip.domains = value),
+        ),
+        key(
+            "sip.max_calls",
+            "CONFAB_SIP_MAX_CALLS",
+            None,
+            "10000",
+            "Calls at once; more are answered 503 with Retry-After.",
+            |c, v| v.count(1..=CALLS_LIMIT).map(|value| c.sip.max_calls = value),
+        ),
+        key(
+            "sip.max_connections",
+            "CONFAB_SIP_MAX_CONNECTIONS",
+            None,
+            "4096",
+            "TCP connections at once.",
+            |c, v| v.count(1..=CALLS_LIMIT).map(|value| c.sip.max_connections = value),
+        ),
+        key(
+            "sip.max_connections_per_source",
+            "CONFAB_SIP_MAX_CONNECTIONS_PER_SOURCE",
+            None,
+            "512",
+            "TCP connections at once from one IP address.",
+            |c, v| v.count(1..=CALLS_LIMIT).map(|value| c.sip.max_connections_per_source = value),
+        ),
+        key(
+            "sip.idle_timeout_s",
+            "CONFAB_SIP_IDLE_TIMEOUT_S",
+            None,
+            "7200",
+            "Seconds until a TCP connection on which nothing moved is closed.",
+            |c, v| v.seconds(10..=604_800).map(|value| c.sip.idle_timeout = value),
+        ),
+        key(
+            "http.listen",
+            "CONFAB_HTTP",
+            Some("--http"),
+            "127.0.0.1:8080",
+            "Where the REST API is served.",
+            |c, v| v.socket().map(|value| c.http.listen = value),
+        ),
+        key(
+            "http.requests_per_s_per_key",
+            "CONFAB_HTTP_REQUESTS_PER_S_PER_KEY",
+            None,
+            "1000",
+            "Requests per second one access key may make; twice as many in a burst.",
+            |c, v| count_u32(v, 1_000_000).map(|value| c.http.requests_per_s_per_key = value),
+        ),
+        key(
+            "http.requests_per_s_per_source",
+            "CONFAB_HTTP_REQUESTS_PER_S_PER_SOURCE",
+            None,
+            "100",
+            "Requests per second one IP address may make without a valid key; twice as many in a burst.",
+            |c, v| count_u32(v, 1_000_000).map(|value| c.http.requests_per_s_per_source = value),
+        ),
+        key(
+            "http.metrics_open",
+            "CONFAB_HTTP_METRICS_OPEN",
+            None,
+            "auto",
+            "Whether /metrics needs no key: true, false, or auto (true where HTTP listens on loopback only).",
+            |c, v| {
+                c.http.metrics_open = match v {
+                    Value::Text(text) | Value::String(text) if text.trim() == "auto" => None,
+                    _ => Some(v.boolean().map_err(|_| "must be true, false or \"auto\"")?),
+                };
+                Ok(())
+            },
+        ),
+        key(
+            "rtp.ports",
+            "CONFAB_RTP_PORTS",
+            Some("--rtp-ports"),
+            "20000-40000",
+            "UDP ports for audio: two for each call, one where the phone multiplexes.",
+            |c, v| v.ports().map(|value| c.rtp.ports = value),
+        ),
+        key(
+            "rtp.media_threads",
+            "CONFAB_MEDIA_THREADS",
+            Some("--media-threads"),
+            "0",
+            "Threads that mix; 0 for one per core.",
+            |c, v| {
+                v.count(0..=THREADS_LIMIT)
+                    .map(|value| c.rtp.media_threads = u16::try_from(value).unwrap_or(0))
+            },
+        ),
+        key(
+            "rtp.io_backend",
+            "CONFAB_IO_BACKEND",
+            Some("--io-backend"),
+            "auto",
+            "How audio packets are moved: auto, uring or epoll.",
+            |c, v| {
+                v.choice(&[
+                    ("auto", IoBackend::Auto),
+                    ("uring", IoBackend::Uring),
+                    ("epoll", IoBackend::Epoll),
+                ])
+                .map(|value| c.rtp.io_backend = value)
+            },
+        ),
+        key(
+            "rtp.media_timeout_s",
+            "CONFAB_RTP_MEDIA_TIMEOUT_S",
+            None,
+            "60",
+            "Seconds without audio or RTCP until a call that is not on hold is hung up.",
+            |c, v| v.seconds(1..=86_400).map(|value| c.rtp.media_timeout = value),
+        ),
+        key(
+            "rtp.jitter_max_ms",
+            "CONFAB_RTP_JITTER_MAX_MS",
+            None,
+            "500",
+            "The most delay the jitter buffer may add, in milliseconds.",
+            |c, v| v.millis(20..=500).map(|value| c.rtp.jitter_max = value),
+        ),
+        key(
+            "conference.max_conferences",
+            "CONFAB_MAX_CONFERENCES",
+            None,
+            "100000",
+            "Conferences that are not ended, at once.",
+            |c, v| v.count(1..=CONFERENCES_LIMIT).map(|value| c.conference.max_conferences = value),
+        ),
+        key(
+            "conference.max_members",
+            "CONFAB_MAX_MEMBERS",
+            None,
+            "2000",
+            "Callers in one conference; more are answered 486.",
+            |c, v| v.count(2..=MEMBERS_LIMIT).map(|value| c.conference.max_members = value),
+        ),
+        key(
+            "conference.max_speakers",
+            "CONFAB_MAX_SPEAKERS",
+            None,
+            "8",
+            "Callers heard at once in a conference: the loudest.",
+            |c, v| {
+                v.count(2..=64)
+                    .map(|value| c.conference.max_speakers = u16::try_from(value).unwrap_or(u16::MAX))
+            },
+        ),
+        key(
+            "conference.drain_timeout_s",
+            "CONFAB_DRAIN_TIMEOUT_S",
+            None,
+            "30",
+            "Seconds that an ending conference, or the whole server, waits for callers to leave.",
+            |c, v| v.seconds(1..=3_600).map(|value| c.conference.drain_timeout = value),
+        ),
+        key(
+            "conference.ring",
+            "CONFAB_RING",
+            None,
+            "us",
+            "Country of the ringing tone (ITU-T E.180) for the first caller of a connect.",
+            |c, v| {
+                let code = v.text()?;
+                c.conference.ring = RingCountry::from_code(code).ok_or_else(|| {
+                    let codes: Vec<&str> = RingCountry::ALL.iter().map(|country| country.code).collect();
+                    format!("must be one of {}", codes.join(", "))
+                })?;
+                Ok(())
+            },
+        ),
+        key(
+            "log.level",
+            "CONFAB_LOG",
+            Some("--log"),
+            "info",
+            "Least level that is logged: error, warn, info, debug or trace.",
+            |c, v| v.choice(&LogLevel::CHOICES).map(|value| c.log.level = value),
+        ),
+        key(
+            "log.format",
+            "CONFAB_LOG_FORMAT",
+            Some("--log-format"),
+            "text",
+            "text for people, json for machines.",
+            |c, v| {
+                v.choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+                    .map(|value| c.log.format = value)
+            },
+        ),
+        key(
+            "keys.accesskey",
+            "CONFAB_ACCESSKEY",
+            None,
+            "",
+            "Access key of the first customer. Empty: made on the first start and shown once.",
+            |c, v| accesskey(v.text()?).map(|value| c.keys.accesskey = value),
+        )
+        .secret(),
+        key(
+            "keys.admin_key",
+            "CONFAB_ADMIN_KEY",
+            None,
+            "",
+            "Admin key. Empty: made on the first start and shown once.",
+            |c, v| admin_key(v.text()?).map(|value| c.keys.admin_key = value),
+        )
+        .secret(),
+    ];
+
+    /// The option of this name in the file.
+    pub fn named(name: &str) -> Option<&'static Key> {
+        Self::ALL.iter().find(|key| key.name == name)
+    }
+
+    /// The known name that `name` was probably meant to be: the last part agrees, or all but a
+    /// letter or two of it.
+    pub(super) fn nearest(name: &str) -> Option<&'static str> {
+        const EDITS_MAX: usize = 2;
+        let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+        Self::ALL
+            .iter()
+            .map(|key| {
+                let same_last = last(key.name) == last(name);
+                let edits = if same_last { 0 } else { edit_distance(key.name, name) };
+                (edits, key.name)
+            })
+            .min()
+            .filter(|(edits, _)| *edits <= EDITS_MAX)
+            .map(|(_, name)| name)
+    }
+}
+
+/// How many letters must be put in, taken out or changed to make `a` of `b` (Levenshtein). Names
+/// longer than any key count as far away.
+fn edit_distance(a: &str, b: &str) -> usize {
+    const LENGTH_MAX: usize = 64;
+    if a.len() > LENGTH_MAX || b.len() > LENGTH_MAX {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, to) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A count from 1 to `most`.
+fn count_u32(value: &Value, most: i64) -> Result<u32, String> {
+    value.integer(1..=most).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Host names as they stand in a URI (RFC 3261 §25.1 `hostname`), in lower case.
+fn domains(value: &Value) -> Result<Vec<String>, String> {
+    let names = value.list()?;
+    if names.is_empty() || names.len() > DOMAINS_LIMIT {
+        return Err(format!("must be 1 to {DOMAINS_LIMIT} host names"));
+    }
+    for name in &names {
+        let label_holds = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        let holds = name.len() <= DOMAIN_LENGTH_MAX && name.split('.').all(label_holds);
+        if !holds {
+            return Err(format!("{name:?} is not a host name; write it without sip: and port"));
+        }
+    }
+    Ok(names.iter().map(|name| name.to_ascii_lowercase()).collect())
+}
+
+/// `vb_` and 32 characters that need no escape in a header, query or cookie.
+fn accesskey(text: &str) -> Result<Option<String>, String> {
+    let holds = text.len() == ACCESSKEY_LENGTH
+        && text.strip_prefix("vb_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    match text {
+        "" => Ok(None),
+        _ if holds => Ok(Some(text.to_owned())),
+        _ => Err(
+            "must be vb_ and 32 letters or digits, such as the output of: echo vb_$(openssl rand -hex 16)"
+                .to_owned(),
+        ),
+    }
+}
+
+/// A secret of reasonable length without characters that need an escape.
+fn admin_key(text: &str) -> Result<Option<String>, String> {
+    let holds =
+        (ADMIN_KEY_LENGTH_MIN..=ADMIN_KEY_LENGTH_MAX).contains(&text.len()) && text.bytes().all(plain);
+    match text {
+        "" => Ok(None),
+        _ if holds => Ok(Some(text.to_owned())),
+        _ => Err(format!("must be {ADMIN_KEY_LENGTH_MIN} to {ADMIN_KEY_LENGTH_MAX} letters, digits, - or _")),
+    }
+}
+
+/// Whether a byte may stand in a key (RFC 3986 §2.3 unreserved, less the dot and tilde).
+fn plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_variables_and_flags_are_unique() {
+        for (i, key) in Key::ALL.iter().enumerate() {
+            assert!(key.env.starts_with("CONFAB_"), "{}", key.env);
+            for other in &Key::ALL[..i] {
+                assert!(key.name != other.name && key.env != other.env, "{}", key.name);
+                assert!(key.flag.is_none() || key.flag != other.flag, "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_in_the_table_is_the_default_of_the_config() {
+        let mut config = Config::default();
+        for key in Key::ALL {
+            (key.set)(&mut config, &Value::Text(key.default.to_owned())).expect(key.name);
+        }
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        assert_eq!(Key::nearest("sip.max_cals"), Some("sip.max_calls"));
+        assert_eq!(Key::nearest("server.max_calls"), Some("sip.max_calls"));
+        assert_eq!(Key::nearest("colour"), None);
+        assert_eq!(Key::nearest(&"x".repeat(10_000)), None);
+    }
+
+    #[test]
+    fn domains_are_bare_host_names() {
+        let list = |name: &str| domains(&Value::List(vec![name.to_owned()]));
+        assert_eq!(list("SIP.Example.net"), Ok(vec!["sip.example.net".to_owned()]));
+        for wrong in ["", "sip:a.example", "a.example:5060", "a..example", "-a.example", "a b"] {
+            assert!(list(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(domains(&Value::List(vec![])).is_err());
+        assert!(domains(&Value::List(vec!["a".to_owned(); DOMAINS_LIMIT + 1])).is_err());
+    }
+
+    #[test]
+    fn keys_have_their_form() {
+        let good = format!("vb_{}", "a1".repeat(16));
+        assert_eq!(accesskey(&good), Ok(Some(good.clone())));
+        assert_eq!(accesskey(""), Ok(None));
+        for wrong in ["vb_short", &good.replace("vb_", "xx_"), &good.replace('1', "ä"), &format!("{good}x")]
+        {
+            assert!(accesskey(wrong).is_err(), "{wrong}");
+        }
+        assert!(admin_key("0123456789abcde").is_err() && admin_key("0123456789abcdef").is_ok());
+        assert!(admin_key("0123456789abcdef; Path=/").is_err());
+    }
+}

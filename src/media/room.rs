@@ -1,0 +1,156 @@
+//! A room: the legs that hear each other, and its tick.
+
+use slab::Slab;
+
+use super::leg::Leg;
+use super::leg::voice::Voiced;
+use super::shard::{LegKey, Outbound, TICK_MS};
+use crate::audio::AudioCodec;
+use crate::codec::g711;
+use crate::mixer::limiter::Limiter;
+use crate::mixer::room::Mix;
+use crate::mixer::speakers::Choice;
+use crate::plane::RoomShape;
+use crate::time::Instant;
+
+/// The sampling rate of a room whose members all speak G.711.
+pub const RATE_HZ: u32 = 8000;
+/// Samples in one tick's frame.
+pub const FRAME: usize = (RATE_HZ / 1000) as usize * TICK_MS as usize;
+
+/// The legs of one conference.
+#[derive(Debug)]
+pub struct Room {
+    pub(super) shape: RoomShape,
+    /// Which of the shard's slots it ticks in.
+    pub(super) slot: usize,
+    pub(super) legs: Vec<LegKey>,
+    limiter: Limiter,
+}
+
+/// The buffers of a tick, shared by all rooms of a shard.
+#[derive(Debug)]
+pub struct Scratch {
+    mix: Mix,
+    choice: Choice,
+    own_pcm: [i16; FRAME],
+    own_payload: [u8; FRAME],
+    shared: SharedSound,
+}
+
+/// What everybody who does not speak hears: mixed once, encoded once per codec.
+#[derive(Debug)]
+struct SharedSound {
+    pcm: [i16; FRAME],
+    is_mixed: bool,
+    payloads: [[u8; FRAME]; AudioCodec::ALL.len()],
+    is_encoded: [bool; AudioCodec::ALL.len()],
+}
+
+impl SharedSound {
+    fn clear(&mut self) {
+        self.is_mixed = false;
+        self.is_encoded = [false; AudioCodec::ALL.len()];
+    }
+
+    /// The shared mix in `codec`, made for its first listener and reused for all others.
+    fn payload(&mut self, codec: AudioCodec, mix: &Mix, limiter: &mut Limiter) -> &[u8] {
+        if !self.is_mixed {
+            mix.shared(limiter, &mut self.pcm);
+            self.is_mixed = true;
+        }
+        let index = codec as usize;
+        if !self.is_encoded[index] {
+            g711::encode(codec, &self.pcm, &mut self.payloads[index]);
+            self.is_encoded[index] = true;
+        }
+        &self.payloads[index]
+    }
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self {
+            mix: Mix::new(FRAME),
+            choice: Choice::with_capacity(0),
+            own_pcm: [0; FRAME],
+            own_payload: [0; FRAME],
+            shared: SharedSound {
+                pcm: [0; FRAME],
+                is_mixed: false,
+                payloads: [[0; FRAME]; AudioCodec::ALL.len()],
+                is_encoded: [false; AudioCodec::ALL.len()],
+            },
+        }
+    }
+
+    /// Makes room for the choice among `legs` legs, so that no tick allocates.
+    pub(super) fn reserve(&mut self, legs: usize) {
+        self.choice.reserve(legs);
+    }
+}
+
+impl Room {
+    pub(super) fn new(shape: RoomShape, slot: usize) -> Self {
+        Self { shape, slot, legs: Vec::new(), limiter: Limiter::default() }
+    }
+
+    /// One tick: everybody's next frame in, everybody's next packet out.
+    pub(super) fn tick(
+        &mut self,
+        now: Instant,
+        legs: &mut Slab<Leg>,
+        scratch: &mut Scratch,
+        out: &mut impl Outbound,
+    ) {
+        self.listen(now, legs, scratch);
+        self.mix(legs, scratch);
+        self.speak(now, legs, scratch, out);
+    }
+
+    /// Takes every leg's next frame and collects whose voice is open.
+    fn listen(&mut self, now: Instant, legs: &mut Slab<Leg>, scratch: &mut Scratch) {
+        scratch.choice.clear();
+        for &key in &self.legs {
+            let leg = &mut legs[key.index()];
+            if let Voiced::Open { level, incumbent } = leg.listen(now, self.shape.gate) {
+                scratch.choice.add(key.0, level, incumbent);
+            }
+        }
+    }
+
+    /// Sums the loudest voices.
+    fn mix(&mut self, legs: &mut Slab<Leg>, scratch: &mut Scratch) {
+        let Scratch { mix, choice, shared, .. } = scratch;
+        mix.clear();
+        shared.clear();
+        for index in choice.loudest(usize::from(self.shape.max_speakers)) {
+            legs[index as usize].voice.choose();
+        }
+        for &key in &self.legs {
+            if let Some(frame) = legs[key.index()].voice.speak() {
+                mix.add(frame);
+            }
+        }
+    }
+
+    /// Sends every leg what it is to hear.
+    fn speak(&mut self, now: Instant, legs: &mut Slab<Leg>, scratch: &mut Scratch, out: &mut impl Outbound) {
+        let Scratch { mix, own_pcm, own_payload, shared, .. } = scratch;
+        for &key in &self.legs {
+            let leg = &mut legs[key.index()];
+            if !leg.sends() {
+                leg.skip(FRAME);
+                continue;
+            }
+            let codec = leg.codec();
+            let payload = if leg.hears_of_its_own(mix, own_pcm) {
+                g711::encode(codec, own_pcm, own_payload);
+                &own_payload[..]
+            } else {
+                shared.payload(codec, mix, &mut self.limiter)
+            };
+            leg.send(now, key, payload, out);
+        }
+    }
+}

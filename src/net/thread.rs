@@ -1,0 +1,372 @@
+//! The media thread: drives one shard by the clock. It never wakes per packet; at each slot it
+//! applies what the control plane ordered, takes what has come, ticks, and sends, in batches.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::media::leg::LegSettings;
+use crate::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard, TICK_MS};
+use crate::net::clock::{self, Clock, Priority};
+use crate::net::media::{Backend, MediaIo, PortPair, SocketKey, Waker};
+use crate::obs::Histogram;
+use crate::plane::{ShardCommand, ShardReport};
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+
+/// Orders that may wait for a media thread.
+pub const ORDERS_MAX: usize = 1024;
+/// Orders applied in one slot, so that a burst of calls does not delay the audio of the others.
+const ORDERS_PER_SLOT: usize = 64;
+/// Reports handed to the control plane in one slot.
+const REPORTS_PER_SLOT: usize = 256;
+/// Slots missed by more than this are skipped rather than caught up: 200 ms.
+const CATCH_UP_SLOTS: u64 = 100;
+/// A tick is overrun when it is done later than this after its deadline.
+const OVERRUN: Duration = Duration::from_millis(TICK_MS);
+/// A command with the sockets it needs.
+#[derive(Debug)]
+pub struct ShardOrder {
+    /// The command.
+    pub command: ShardCommand,
+    /// The sockets of an `AddLeg`.
+    pub sockets: Option<PortPair>,
+}
+
+/// Where a media thread's reports go; gives back what cannot be taken now.
+pub type ReportOutlet = Box<dyn FnMut(ShardReport) -> Result<(), ShardReport> + Send>;
+
+/// What a media thread tells of itself, written by it alone and read by anyone.
+#[derive(Debug, Default)]
+pub struct ThreadGauges {
+    /// Slots ticked.
+    pub ticks: AtomicU64,
+    /// Slots done more than a tick after their deadline.
+    pub overruns: AtomicU64,
+    /// Slots given up because the thread was stopped for too long.
+    pub skipped: AtomicU64,
+    /// Legs in the shard.
+    pub legs: AtomicU64,
+    /// Rooms in the shard.
+    pub rooms: AtomicU64,
+    /// How long after its deadline each slot was done.
+    pub done: Histogram,
+    /// Datagrams received.
+    pub received: AtomicU64,
+    /// Datagrams sent.
+    pub sent: AtomicU64,
+    /// Datagrams not sent, for whatever reason.
+    pub send_failed: AtomicU64,
+    /// Datagrams dropped on receipt: too long, of third parties, or for legs that are gone.
+    pub receive_dropped: AtomicU64,
+    /// Digits dropped because the control plane was too slow.
+    pub digits_dropped: AtomicU64,
+}
+
+/// What a media thread is made of.
+pub struct ThreadSetup {
+    /// Its number.
+    pub index: u16,
+    /// Which I/O it prefers.
+    pub backend: Backend,
+    /// Sockets it can hold.
+    pub capacity: usize,
+    /// What its legs have in common.
+    pub legs: LegSettings,
+    /// Its randomness.
+    pub rng: Rng,
+    /// Where its reports go.
+    pub reports: ReportOutlet,
+}
+
+/// A running media thread.
+#[derive(Debug)]
+pub struct MediaThread {
+    /// The queue of its orders.
+    pub orders: SyncSender<ShardOrder>,
+    /// Wakes it when it idles.
+    pub waker: Waker,
+    /// Its gauges.
+    pub gauges: Arc<ThreadGauges>,
+    /// The I/O in use: `io_uring` or `epoll`.
+    pub backend: &'static str,
+    /// Why it is not io_uring although that was preferred.
+    pub fallback: Option<String>,
+    /// How it is scheduled.
+    pub priority: Priority,
+    stop: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl MediaThread {
+    /// Starts a media thread.
+    ///
+    /// # Errors
+    /// When the I/O asked for is refused, or no thread can be had.
+    pub fn start(setup: ThreadSetup) -> io::Result<Self> {
+        let (orders, inbox) = sync_channel(ORDERS_MAX);
+        let waker = Waker::new()?;
+        let gauges = Arc::new(ThreadGauges::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, started) = sync_channel(1);
+        let (its_waker, its_gauges, its_stop) = (waker.clone(), gauges.clone(), stop.clone());
+        let handle = std::thread::Builder::new().name(format!("media-{}", setup.index)).spawn(move || {
+            // io_uring wants to be opened by the one thread that uses it.
+            let opened = MediaIo::open(setup.backend, setup.capacity);
+            let priority = clock::media_thread_priority();
+            match opened {
+                Ok(io) => {
+                    let told = ready.send(Ok((io.name(), io.fallback().map(str::to_owned), priority)));
+                    if told.is_ok() {
+                        Loop::new(setup, io, inbox, its_waker, its_gauges, its_stop).run();
+                    }
+                }
+                // The starter is waiting for this; if it is gone there is nobody to tell.
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        let (backend, fallback, priority) =
+            started.recv().map_err(|_| io::Error::other("the media thread ended before it began"))??;
+        Ok(Self { orders, waker, gauges, backend, fallback, priority, stop, handle: Some(handle) })
+    }
+}
+
+impl Drop for MediaThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.waker.wake();
+        if let Some(handle) = self.handle.take() {
+            // A panic of the thread was reported by the panic hook already.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// The sockets of one leg.
+#[derive(Clone, Copy, Debug, Default)]
+struct LegKeys {
+    rtp: Option<SocketKey>,
+    rtcp: Option<SocketKey>,
+}
+
+/// The I/O of a shard: its driver and which socket belongs to whom.
+struct Wires {
+    io: MediaIo,
+    legs: Vec<LegKeys>,
+}
+
+impl Wires {
+    /// The driver's token of a leg's channel.
+    fn token(leg: LegKey, channel: Channel) -> u32 {
+        leg.0 << 1 | u32::from(channel == Channel::Rtcp)
+    }
+
+    /// The inverse of [`Wires::token`].
+    fn leg_of(token: u32) -> (LegKey, Channel) {
+        (LegKey(token >> 1), if token & 1 == 1 { Channel::Rtcp } else { Channel::Rtp })
+    }
+
+    fn keys(&self, leg: LegKey) -> LegKeys {
+        self.legs.get(leg.0 as usize).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, leg: LegKey, slot: usize, sockets: PortPair) -> io::Result<()> {
+        let PortPair { rtp, rtcp, .. } = sockets;
+        let rtp = self.io.add(rtp, Self::token(leg, Channel::Rtp))?;
+        self.io.sweep(rtp, Some(slot));
+        let mut keys = LegKeys { rtp: Some(rtp), rtcp: None };
+        if let Some(socket) = rtcp {
+            match self.io.add(socket, Self::token(leg, Channel::Rtcp)) {
+                Ok(key) => keys.rtcp = Some(key),
+                Err(error) => {
+                    self.io.remove(rtp);
+                    return Err(error);
+                }
+            }
+        }
+        let index = leg.0 as usize;
+        if self.legs.len() <= index {
+            self.legs.resize(index + 1, LegKeys::default());
+        }
+        self.legs[index] = keys;
+        Ok(())
+    }
+
+    fn remove(&mut self, leg: LegKey) {
+        if let Some(keys) = self.legs.get_mut(leg.0 as usize).map(std::mem::take) {
+            keys.rtp.into_iter().chain(keys.rtcp).for_each(|key| self.io.remove(key));
+        }
+    }
+}
+
+impl Outbound for Wires {
+    fn send(&mut self, leg: LegKey, channel: Channel, to: SocketAddr, datagram: &[u8]) {
+        let keys = self.keys(leg);
+        let key = if channel == Channel::Rtcp { keys.rtcp.or(keys.rtp) } else { keys.rtp };
+        if let Some(key) = key {
+            self.io.send(key, to, datagram);
+        }
+    }
+
+    fn connect(&mut self, leg: LegKey, peer: Option<SocketAddr>) {
+        let Some(key) = self.keys(leg).rtp else { return };
+        let done = match peer {
+            Some(peer) => self.io.connect(key, peer),
+            None => self.io.disconnect(key),
+        };
+        // A peer that cannot be connected to is still sent to and filtered by the latch.
+        drop(done);
+    }
+}
+
+/// The thread's state.
+struct Loop {
+    shard: Shard,
+    wires: Wires,
+    clock: Clock,
+    orders: Receiver<ShardOrder>,
+    waker: Waker,
+    reports: ReportOutlet,
+    gauges: Arc<ThreadGauges>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Loop {
+    fn new(
+        setup: ThreadSetup,
+        io: MediaIo,
+        orders: Receiver<ShardOrder>,
+        waker: Waker,
+        gauges: Arc<ThreadGauges>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            shard: Shard::new(setup.legs, setup.rng),
+            wires: Wires { io, legs: Vec::new() },
+            clock: Clock::new(),
+            orders,
+            waker,
+            reports: setup.reports,
+            gauges,
+            stop,
+        }
+    }
+
+    fn run(mut self) {
+        while !self.stop.load(Relaxed) {
+            let undelivered = self.report();
+            if self.shard.leg_count() == 0 {
+                // Nothing to do by the clock: sleep until ordered to, or try the reports again.
+                let retry = undelivered.then(|| self.clock.now() + SLOT);
+                self.waker.wait(&self.clock, retry);
+                self.apply_orders();
+                self.wires.io.poll(|_, _, _| {});
+                self.publish();
+            } else {
+                self.run_slots();
+            }
+        }
+    }
+
+    /// Ticks slot after slot until there is no leg left.
+    fn run_slots(&mut self) {
+        let mut deadline = self.clock.now();
+        let mut slot = 0;
+        while self.shard.leg_count() > 0 && !self.stop.load(Relaxed) {
+            self.clock.sleep_until(deadline);
+            let now = self.clock.now();
+            let late = now.since(deadline).as_nanos() as u64 / SLOT.as_nanos() as u64;
+            if late > CATCH_UP_SLOTS {
+                self.gauges.skipped.fetch_add(late, Relaxed);
+                deadline += SLOT * late as u32;
+                slot += late as usize;
+            }
+            self.apply_orders();
+            self.receive(now, slot);
+            if self.shard.has_work_in(slot % SLOTS) {
+                self.shard.tick(now, slot % SLOTS, &mut self.wires);
+                self.wires.io.flush();
+                self.measure(deadline);
+            }
+            self.report();
+            if slot % SLOTS == 0 {
+                self.publish();
+            }
+            deadline += SLOT;
+            slot += 1;
+        }
+    }
+
+    /// Takes what has come: of the sockets that anyone may send to as soon as it is there, of the
+    /// connected ones in one sweep, a slot before their rooms tick. A packet that came in the slot
+    /// between is the next tick's, whether or not it was read: the jitter buffer's guard is as long.
+    fn receive(&mut self, now: Instant, slot: usize) {
+        let Self { shard, wires, .. } = self;
+        let mut deliver = |token, from, datagram: &mut [u8]| {
+            let (leg, channel) = Wires::leg_of(token);
+            shard.receive(now, leg, channel, from, datagram);
+        };
+        wires.io.poll(&mut deliver);
+        wires.io.poll_sweep((slot + 1) % SLOTS, &mut deliver);
+    }
+
+    fn apply_orders(&mut self) {
+        for _ in 0..ORDERS_PER_SLOT {
+            let Ok(ShardOrder { command, sockets }) = self.orders.try_recv() else { break };
+            let now = self.clock.now();
+            match self.shard.command(now, command, &mut self.wires) {
+                Applied::Added(key) => {
+                    let added = sockets.ok_or_else(|| io::Error::other("a leg without sockets"));
+                    let slot = self.shard.slot_of(key);
+                    if added.and_then(|sockets| self.wires.add(key, slot, sockets)).is_err() {
+                        self.shard.fail_leg(key);
+                    }
+                }
+                Applied::Removed(key) => {
+                    // Its goodbye leaves before its socket closes.
+                    self.wires.io.flush();
+                    self.wires.remove(key);
+                }
+                Applied::Done | Applied::Refused => {}
+            }
+        }
+    }
+
+    /// Hands the shard's reports on; true when some are left.
+    fn report(&mut self) -> bool {
+        for _ in 0..REPORTS_PER_SLOT {
+            let Some(report) = self.shard.poll_report() else { return false };
+            if let Err(report) = (self.reports)(report) {
+                self.shard.unpoll_report(report);
+                return true;
+            }
+        }
+        true
+    }
+
+    fn measure(&self, deadline: Instant) {
+        let took = self.clock.now().since(deadline);
+        self.gauges.done.record(took);
+        self.gauges.ticks.fetch_add(1, Relaxed);
+        if took > OVERRUN {
+            self.gauges.overruns.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn publish(&self) {
+        let (io, shard) = (self.wires.io.counters(), self.shard.counters());
+        let ThreadGauges {
+            legs, rooms, received, sent, send_failed, receive_dropped, digits_dropped, ..
+        } = &*self.gauges;
+        legs.store(self.shard.leg_count() as u64, Relaxed);
+        rooms.store(self.shard.room_count() as u64, Relaxed);
+        received.store(io.received, Relaxed);
+        sent.store(io.sent, Relaxed);
+        send_failed.store(io.send_full + io.send_refused + io.send_unreachable + io.send_failed, Relaxed);
+        receive_dropped.store(io.truncated + io.foreign + io.stale + shard.stray, Relaxed);
+        digits_dropped.store(shard.digits_dropped, Relaxed);
+    }
+}

@@ -1,0 +1,224 @@
+//! The values that cross between the control plane and the data plane, through bounded queues:
+//! [`ShardCommand`] down, [`ShardReport`] up. A command applies at the shard's next tick.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::audio::AudioCodec;
+use crate::id::{LegId, RoomId};
+use crate::time::Duration;
+
+/// Which shard (one per media thread) a room lives in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardIndex(pub u16);
+
+/// A bound RTP port (and the RTCP port beside it unless multiplexed), named by a token that the
+/// shell exchanges for the sockets when the leg reaches its media thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaPort {
+    /// The shell's name for the bound sockets.
+    pub token: u32,
+    /// The UDP port RTP is received on.
+    pub rtp: u16,
+    /// The UDP port RTCP is received on; `None` when multiplexed (RFC 5761).
+    pub rtcp: Option<u16>,
+}
+
+/// Why no port could be bound: the whole RTP range is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every port of the RTP range is in use")]
+pub struct RangeExhausted;
+
+/// Where the control plane gets media ports from: real sockets in the shell, numbers in tests.
+pub trait PortSource {
+    /// Binds a port for RTP to reach us from `peer`'s address family, with one for RTCP beside it
+    /// unless `rtcp_mux`.
+    fn bind(&mut self, peer: IpAddr, rtcp_mux: bool) -> Result<MediaPort, RangeExhausted>;
+
+    /// Gives back a port that no `AddLeg` carried away.
+    fn release(&mut self, port: MediaPort);
+}
+
+/// How a leg's media flows: what offer and answer settled (RFC 3264).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegMedia {
+    /// The codec, in both directions.
+    pub codec: AudioCodec,
+    /// The RTP payload type we expect.
+    pub payload_type_in: u8,
+    /// The RTP payload type we send.
+    pub payload_type_out: u8,
+    /// The payload type of RFC 4733 events we expect, if any.
+    pub telephone_event: Option<u8>,
+    /// Milliseconds of audio per packet we send: 10 to 60.
+    pub ptime_ms: u16,
+    /// Whether we send RTP (the peer is not holding us by `inactive` or `sendonly`).
+    pub send: bool,
+    /// Whether we expect RTP.
+    pub receive: bool,
+    /// Where the SDP says RTP goes; the latch may learn better.
+    pub remote_rtp: Option<SocketAddr>,
+    /// Where the SDP says RTCP goes.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// RTP and RTCP share one port (RFC 5761).
+    pub rtcp_mux: bool,
+}
+
+/// How a room mixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomShape {
+    /// How many loudest legs are heard at once.
+    pub max_speakers: u16,
+    /// Whether legs without speech are left out of the mix. Off for two-party rooms.
+    pub gate: bool,
+}
+
+/// What a leg hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hears {
+    /// The room's mix without itself; and the room hears it.
+    Room,
+    /// Ringback (ITU-T E.180) and nothing else; the room does not hear it.
+    Ringback(RingCadence),
+    /// Silence; the room does not hear it.
+    Nothing,
+}
+
+/// A ringing tone: ITU-T E.180 Supplement 2 gives each country's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingCadence {
+    /// One or two tones, in hertz; the second is 0 when there is one.
+    pub tones_hz: [u16; 2],
+    /// On and off times in milliseconds, repeated; unused tail entries are 0.
+    pub on_off_ms: [u16; 4],
+}
+
+/// A change for one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShardCommand {
+    /// Makes an empty room.
+    OpenRoom {
+        /// The new room.
+        room: RoomId,
+        /// How it mixes.
+        shape: RoomShape,
+    },
+    /// Forgets an empty room; a room that still has legs is emptied first.
+    CloseRoom {
+        /// The room.
+        room: RoomId,
+    },
+    /// Adds a leg to a room. It is heard from its first packet when `hears` is [`Hears::Room`].
+    AddLeg {
+        /// The new leg.
+        leg: LegId,
+        /// Its room.
+        room: RoomId,
+        /// Its bound port.
+        port: MediaPort,
+        /// Its media.
+        media: LegMedia,
+        /// What it hears to begin with.
+        hears: Hears,
+        /// Random start of its SSRC, RTP sequence and timestamp (RFC 3550 §5.1).
+        identity: RtpIdentity,
+    },
+    /// A re-INVITE settled new media for the leg.
+    UpdateLeg {
+        /// The leg.
+        leg: LegId,
+        /// Its new media.
+        media: LegMedia,
+    },
+    /// Changes what the leg hears.
+    SetHears {
+        /// The leg.
+        leg: LegId,
+        /// What it hears from now on.
+        hears: Hears,
+    },
+    /// Takes the leg out and closes its sockets; answered by [`ShardReport::LegClosed`].
+    RemoveLeg {
+        /// The leg.
+        leg: LegId,
+    },
+}
+
+/// The random start of an RTP stream we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RtpIdentity {
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// First sequence number.
+    pub sequence: u16,
+    /// First timestamp.
+    pub timestamp: u32,
+}
+
+/// What a shard tells the control plane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ShardReport {
+    /// A telephone-event digit ended (RFC 4733).
+    Digit {
+        /// The leg it came from.
+        leg: LegId,
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digit: char,
+        /// How long it was held.
+        duration_ms: u32,
+    },
+    /// Neither RTP nor RTCP came for the configured time while the leg was not on hold.
+    MediaTimeout {
+        /// The leg.
+        leg: LegId,
+    },
+    /// The leg's counters so far; a later one replaces an earlier one.
+    Stats {
+        /// The leg.
+        leg: LegId,
+        /// Its counters.
+        stats: LegStats,
+    },
+    /// The leg could not be added (its sockets failed); no other report follows.
+    LegFailed {
+        /// The leg.
+        leg: LegId,
+    },
+    /// The leg is gone and its sockets are closed.
+    LegClosed {
+        /// The leg.
+        leg: LegId,
+        /// Its counters at the end.
+        stats: LegStats,
+    },
+}
+
+/// What is known of a leg's media quality. Counts since the leg began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LegStats {
+    /// RTP packets received and accepted.
+    pub packets_in: u64,
+    /// RTP packets sent.
+    pub packets_out: u64,
+    /// Packets that never came (RFC 3550 A.3).
+    pub lost_in: u64,
+    /// Packets that came after their time to play.
+    pub late_in: u64,
+    /// Packets refused by the latch.
+    pub refused_in: u64,
+    /// Interarrival jitter (RFC 3550 A.8).
+    pub jitter: Duration,
+    /// Delay the jitter buffer adds now.
+    pub buffer_delay: Duration,
+    /// Milliseconds of audio concealed.
+    pub concealed_ms: u64,
+    /// Milliseconds of audio removed or added by time-stretch.
+    pub stretched_ms: u64,
+    /// Round trip by RTCP (RFC 3550 §6.4.1), when known.
+    pub round_trip: Option<Duration>,
+    /// Loss the peer reports of what we send, 0 to 1, when known.
+    pub loss_out: Option<f32>,
+    /// Estimated listening quality of what we receive, 1 to 4.5 (ITU-T G.107).
+    pub mos_in: f32,
+    /// Level of the last second, in dBov (RFC 6465: 0 loudest, −127 silence).
+    pub level_dbov: i8,
+}

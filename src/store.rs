@@ -1,0 +1,266 @@
+//! What survives a restart: an embedded SQLite database, a projection of the bridge's changes beside
+//! customers and access keys.
+//!
+//! The journal is a write-ahead log that is synced at every commit, so what was committed survives a
+//! kill and a power cut. One connection writes, a few read; [`spawn_writer`] batches the bridge's
+//! changes and releases each reply only when what it speaks of is on disk.
+
+mod accesskey;
+mod bootstrap;
+mod customer;
+mod event;
+mod page;
+mod pending;
+mod read;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
+use tokio::sync::watch;
+
+pub use accesskey::{
+    Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, is_access_key, key_digest,
+};
+pub use bootstrap::Bootstrap;
+pub use customer::{Customer, CustomerChange, NewCustomer};
+pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
+pub use page::{Cursor, Page};
+pub use pending::{EVENTS_PENDING_MAX, RESOURCES_PENDING_MAX};
+pub use read::{Ended, Restored};
+pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
+
+/// The database's file in the data folder.
+const DATABASE_FILE: &str = "confab.db";
+/// Held locked while a server uses the data folder.
+const LOCK_FILE: &str = "confab.lock";
+/// Connections that read beside the one that writes.
+const READERS_MAX: u32 = 4;
+/// How long a connection waits for another's lock before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The page cache of one connection, in KiB.
+const CACHE_KIB: u32 = 1024;
+/// The log is cut back to this when it is checkpointed.
+const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
+
+/// Every migration, in order. Never change one that was released: add another.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "base", include_str!("store/migrations/0001_base.sql"))];
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data folder cannot be made or opened.
+    #[error("the data folder {path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another server has the data folder.
+    #[error("the data folder {0} is in use by another confab; choose another with --data")]
+    InUse(PathBuf),
+    /// The database is of another version, or its migration failed.
+    #[error("the database's version: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The database refused.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A stored value is not what this version writes.
+    #[error("a stored {what} cannot be read: {why}")]
+    Damaged {
+        /// What kind of value.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The given access key has not the form of one.
+    #[error("an access key must be `vb_` followed by 32 letters or digits")]
+    KeyForm,
+}
+
+/// Counts what the store did and could not do. Read with [`Store::counters`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounters {
+    /// Batches committed.
+    pub commits: u64,
+    /// Changes in them, after newer states of a resource took the place of older ones.
+    pub changes: u64,
+    /// Batches that could not be committed.
+    pub commit_failures: u64,
+    /// Changes lost because too many waited for a disk that cannot be written.
+    pub changes_dropped: u64,
+    /// Events deleted because a retention limit was reached.
+    pub events_trimmed: u64,
+}
+
+/// The same, as they are counted.
+#[derive(Debug, Default)]
+struct Counts {
+    commits: AtomicU64,
+    changes: AtomicU64,
+    commit_failures: AtomicU64,
+    changes_dropped: AtomicU64,
+    events_trimmed: AtomicU64,
+}
+
+/// Adds to a counter; counters order nothing.
+fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// A handle of the database: reads, customers and access keys. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    readers: SqlitePool,
+    /// One connection: SQLite has one writer, and queueing here beats waiting for its lock.
+    writer: SqlitePool,
+    counts: Counts,
+    durable: watch::Sender<bool>,
+    /// Owners of keys seen, by digest; see [`Store::find_key`].
+    keys: DashMap<[u8; 32], accesskey::CachedKey>,
+    /// Grows with every change of a key or customer: a cached key of an older one is not believed.
+    keys_generation: AtomicU64,
+    admin_digest: RwLock<Option<[u8; 32]>>,
+    /// Keeps other servers out of the folder until the last handle is gone.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the database in `data_dir`, making and migrating it where needed. Fails when the folder
+    /// cannot be used, another server has it, or a newer version wrote it.
+    pub async fn open(data_dir: &Path) -> Result<Store, StoreError> {
+        let lock = lock_folder(data_dir)?;
+        let options = SqliteConnectOptions::new()
+            .filename(data_dir.join(DATABASE_FILE))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL syncs the log at every commit: NORMAL could lose the last ones with the power.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .pragma("cache_size", format!("-{CACHE_KIB}"))
+            .pragma("journal_size_limit", JOURNAL_KEPT_BYTES.to_string());
+        let writer = pool(1).connect_with(options.clone()).await?;
+        migrator().run(&writer).await?;
+        let readers = pool(READERS_MAX).connect_with(options.pragma("query_only", "on")).await?;
+        let store = Store {
+            inner: Arc::new(Inner {
+                readers,
+                writer,
+                counts: Counts::default(),
+                durable: watch::channel(true).0,
+                keys: DashMap::new(),
+                keys_generation: AtomicU64::new(0),
+                admin_digest: RwLock::new(None),
+                _lock: lock,
+            }),
+        };
+        store.load_admin_digest().await?;
+        Ok(store)
+    }
+
+    /// Closes the connections; the log is folded into the database.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+
+    /// Begins a transaction on the connection that writes.
+    ///
+    /// A full disk makes SQLite roll back by itself; sqlx then still counts the transaction as open
+    /// and begins no other. Such a connection is given up for a new one.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        let mut connection = self.inner.writer.acquire().await?;
+        if connection.is_in_transaction() {
+            // A rollback may just be on its way; it is done once the connection answers.
+            connection.ping().await?;
+        }
+        // Either way it goes before the pool, which has no other, is asked again.
+        if connection.is_in_transaction() {
+            connection.close().await?;
+        } else {
+            drop(connection);
+        }
+        self.inner.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Whether changes reach the disk; changes to false when a commit fails and back by itself.
+    pub fn durability(&self) -> watch::Receiver<bool> {
+        self.inner.durable.subscribe()
+    }
+
+    /// Whether the last commit reached the disk.
+    pub fn is_durable(&self) -> bool {
+        *self.inner.durable.borrow()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> StoreCounters {
+        let counts = &self.inner.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreCounters {
+            commits: read(&counts.commits),
+            changes: read(&counts.changes),
+            commit_failures: read(&counts.commit_failures),
+            changes_dropped: read(&counts.changes_dropped),
+            events_trimmed: read(&counts.events_trimmed),
+        }
+    }
+}
+
+/// Options of a pool of `connections`.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// The migrations that are part of this binary.
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|&(version, name, sql)| {
+            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+}
+
+/// Makes the folder, readable by its owner only (direct hashes are credentials), and locks it.
+fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(folder)?;
+    let mut open = File::options();
+    open.create(true).truncate(false).write(true).mode(0o600);
+    let lock = open.open(data_dir.join(LOCK_FILE)).map_err(folder)?;
+    // Made before SQLite would, which would let the folder's group and others read it.
+    open.open(data_dir.join(DATABASE_FILE)).map_err(folder)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(folder(source)),
+    }
+}

@@ -1,0 +1,100 @@
+//! Events as stored: written with the batch they belong to, read in order, trimmed by limits.
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Row as _, query};
+
+use super::customer::time_column;
+use super::pending::PendingEvent;
+use super::{Store, StoreError};
+use crate::bridge::event::Event;
+use crate::id::ConferenceId;
+
+/// Events kept of one conference; older ones are deleted.
+pub const EVENTS_PER_CONFERENCE_MAX: u64 = 10_000;
+/// Events kept in all; the oldest are deleted first.
+pub const EVENTS_TOTAL_MAX: u64 = 1_000_000;
+/// A conference is trimmed once for this many of its events: up to so many more may be kept.
+const TRIM_EVERY: u64 = 256;
+
+impl Store {
+    /// Up to `limit` events of a conference with a `seq` greater than `after_seq`, in order.
+    pub async fn events(
+        &self,
+        conference: ConferenceId,
+        after_seq: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let rows = query("SELECT type, data, seq, tm_event FROM events WHERE conference_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")
+            .bind(conference.to_string())
+            .bind(i64::try_from(after_seq).unwrap_or(i64::MAX))
+            .bind(limit)
+            .fetch_all(&self.inner.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let data: &str = row.try_get("data")?;
+                Ok(Event {
+                    r#type: row.try_get("type")?,
+                    data: serde_json::from_str(data)
+                        .map_err(|error| StoreError::Damaged { what: "event", why: error.to_string() })?,
+                    seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+                    tm_event: time_column(row, "tm_event")?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Writes one event within the batch. One that is there already (a retried batch) is left alone.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    pending: &PendingEvent,
+) -> Result<(), sqlx::Error> {
+    query(
+        "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (conference_id, seq) DO NOTHING",
+    )
+    .bind(pending.customer.to_string())
+    .bind(pending.conference.to_string())
+    .bind(signed(pending.event.seq))
+    .bind(&pending.event.r#type)
+    .bind(pending.event.tm_event.as_micros())
+    .bind(pending.event.data.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes what the limits do not allow to keep, after these events were written. Returns how many.
+pub(super) async fn trim(
+    connection: &mut SqliteConnection,
+    written: &[PendingEvent],
+    total_max: u64,
+) -> Result<u64, sqlx::Error> {
+    let mut trimmed = 0;
+    for pending in written {
+        let seq = pending.event.seq;
+        if seq > EVENTS_PER_CONFERENCE_MAX && seq.is_multiple_of(TRIM_EVERY) {
+            let done = query("DELETE FROM events WHERE conference_id = ?1 AND seq <= ?2")
+                .bind(pending.conference.to_string())
+                .bind(signed(seq - EVENTS_PER_CONFERENCE_MAX))
+                .execute(&mut *connection)
+                .await?;
+            trimmed += done.rows_affected();
+        }
+    }
+    if !written.is_empty() {
+        // Positions have gaps at most where the limit above deleted: never more than the total stay.
+        let done = query("DELETE FROM events WHERE position <= (SELECT max(position) FROM events) - ?1")
+            .bind(signed(total_max))
+            .execute(connection)
+            .await?;
+        trimmed += done.rows_affected();
+    }
+    Ok(trimmed)
+}
+
+/// SQLite's integers are signed; no count here comes near their end.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,250 @@
+//! Failures that need a hand inside: a full disk, dropped changes, trimmed events; and the order of
+//! replies and commits.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::pending::PendingEvent;
+use super::writer::Writer;
+use super::{Ended, NotDurable, Store, Write, event, spawn_writer};
+use crate::bridge::command::{Refusal, Reply};
+use crate::bridge::event::{Change, ConferenceRecord, Event};
+use crate::bridge::resource::{Conference, ConferenceStatus, ConferenceType};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use crate::time::Timestamp;
+
+/// A folder that goes when the test does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("confab-store-unit-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const OWNER: CustomerId = CustomerId(Uuid::from_u128(1));
+
+fn conference(number: u128, name: &str) -> Conference {
+    Conference {
+        id: ConferenceId(Uuid::from_u128(number)),
+        customer_id: OWNER,
+        r#type: ConferenceType::Conference,
+        status: ConferenceStatus::Progressing,
+        name: name.to_owned(),
+        // Larger than a database page, so that a full disk is noticed at once.
+        detail: "x".repeat(5000),
+        data: serde_json::Map::new(),
+        timeout: 0,
+        pre_flow_id: FlowId::NIL,
+        post_flow_id: FlowId::NIL,
+        conferencecall_ids: vec![ConferencecallId(Uuid::from_u128(5))],
+        recording_id: Uuid::nil(),
+        recording_ids: Vec::new(),
+        transcribe_id: Uuid::nil(),
+        transcribe_ids: Vec::new(),
+        direct_hash: "0123456789ab".to_owned(),
+        tm_end: None,
+        tm_create: Timestamp::from_micros(1_000_000),
+        tm_update: Timestamp::NEVER,
+        tm_delete: Timestamp::NEVER,
+    }
+}
+
+fn change(number: u128, name: &str) -> Write {
+    Write::Change(Change::Conference(Box::new(ConferenceRecord {
+        conference: conference(number, name),
+        event_seq: 1,
+    })))
+}
+
+fn happened(number: u128, seq: u64) -> Change {
+    let event = Event {
+        r#type: "conference_updated".to_owned(),
+        data: serde_json::json!({}),
+        seq,
+        tm_event: Timestamp::from_micros(1),
+    };
+    Change::Event {
+        customer: OWNER,
+        conference: ConferenceId(Uuid::from_u128(number)),
+        event: Box::new(event),
+    }
+}
+
+fn reply(reply: Reply) -> (Write, oneshot::Receiver<Result<Reply, NotDurable>>) {
+    let (to, answer) = oneshot::channel();
+    (Write::Reply { to, reply }, answer)
+}
+
+async fn flush(writer: &mpsc::Sender<Write>) -> Result<(), NotDurable> {
+    let (done, flushed) = oneshot::channel();
+    writer.send(Write::Flush(done)).await.expect("the writer runs");
+    flushed.await.expect("the writer answers")
+}
+
+/// Lets the database grow by nothing, or without limit.
+async fn fill_disk(store: &Store, full: bool) {
+    let sql = if full { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 1073741823" };
+    sqlx::query(sql).execute(&store.inner.writer).await.expect("a pragma");
+}
+
+#[tokio::test]
+async fn a_reply_comes_only_after_what_it_speaks_of_is_on_disk() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let (writer, task) = spawn_writer(store.clone());
+    for number in 1..=50 {
+        writer.send(change(number, "a")).await.expect("the writer runs");
+        let (write, answer) = reply(Reply::Conference(Box::new(conference(number, "a"))));
+        writer.send(write).await.expect("the writer runs");
+        assert!(answer.await.expect("an answer").is_ok());
+        let stored = store
+            .conference(OWNER, ConferenceId(Uuid::from_u128(number)))
+            .await
+            .expect("a read")
+            .expect("it is there");
+        assert_eq!(stored, Conference { conferencecall_ids: Vec::new(), ..conference(number, "a") });
+    }
+    drop(writer);
+    task.await.expect("the writer stops");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_kept_in_memory_and_made_good_by_itself() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let mut durability = store.durability();
+    let (writer, _task) = spawn_writer(store.clone());
+    fill_disk(&store, true).await;
+
+    writer.send(change(1, "old")).await.expect("the writer runs");
+    let (write, changed) = reply(Reply::Conference(Box::new(conference(1, "old"))));
+    writer.send(write).await.expect("the writer runs");
+    let (write, read) = reply(Reply::Conferences(Vec::new()));
+    writer.send(write).await.expect("the writer runs");
+    let (write, refused) = reply(Reply::Refused(Refusal::NotFound));
+    writer.send(write).await.expect("the writer runs");
+    assert_eq!(changed.await.expect("an answer"), Err(NotDurable));
+    assert!(read.await.expect("an answer").is_ok(), "what changes nothing is answered");
+    assert!(refused.await.expect("an answer").is_ok());
+    assert!(!store.is_durable());
+    assert_eq!(flush(&writer).await, Err(NotDurable));
+    writer.send(change(1, "new")).await.expect("the writer runs");
+    writer.send(Write::Change(happened(1, 1))).await.expect("the writer runs");
+    assert_eq!(store.restore().await.expect("reads go on").conferences, []);
+    assert!(store.counters().commit_failures >= 2);
+
+    fill_disk(&store, false).await;
+    durability.wait_for(|durable| *durable).await.expect("the store lives");
+    assert_eq!(flush(&writer).await, Ok(()));
+    let restored = store.restore().await.expect("a read").conferences;
+    assert_eq!(restored.iter().map(|record| record.conference.name.as_str()).collect::<Vec<_>>(), ["new"]);
+    assert_eq!(store.events(ConferenceId(Uuid::from_u128(1)), 0, 10).await.expect("a read").len(), 1);
+    assert_eq!(store.counters().changes_dropped, 0);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_in_memory_while_the_disk_is_full_is_counted() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let (writer, inbox) = mpsc::channel(64);
+    let task = tokio::spawn(Writer::new(store.clone(), 2, 3).run(inbox));
+    fill_disk(&store, true).await;
+    for number in 1..=4 {
+        writer.send(change(number, "old")).await.expect("the writer runs");
+        writer.send(Write::Change(happened(number, 1))).await.expect("the writer runs");
+    }
+    assert_eq!(flush(&writer).await, Err(NotDurable));
+    assert_eq!(store.counters().changes_dropped, 2 + 1);
+    writer.send(change(2, "new")).await.expect("the writer runs");
+    fill_disk(&store, false).await;
+    drop(writer);
+    task.await.expect("the writer stops, having written");
+    let names: Vec<String> =
+        store.restore().await.expect("a read").conferences.into_iter().map(|r| r.conference.name).collect();
+    assert_eq!(names, ["old", "new"], "the newest state of what was kept");
+}
+
+#[tokio::test]
+async fn a_delete_that_met_a_full_disk_goes_well_later() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let ended = Conference { status: ConferenceStatus::Terminated, ..conference(1, "a") };
+    let (writer, _task) = spawn_writer(store.clone());
+    let record = Box::new(ConferenceRecord { conference: ended.clone(), event_seq: 4 });
+    writer.send(Write::Change(Change::Conference(record))).await.expect("the writer runs");
+    assert_eq!(flush(&writer).await, Ok(()));
+    let delete = || store.delete_ended_conference(OWNER, ended.id, Timestamp::from_micros(9));
+    fill_disk(&store, true).await;
+    let refused = delete().await.expect_err("the disk is full").to_string();
+    assert!(refused.contains("full"), "{refused}");
+    // The connection is a new one: for it the disk has room again.
+    let Ended::Deleted(deleted) = delete().await.expect("it goes well") else { panic!("it is deleted") };
+    assert_eq!(deleted.tm_delete, Timestamp::from_micros(9));
+    assert_eq!(store.events(ended.id, 4, 10).await.expect("a read").len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_not_committed_leaves_nothing() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+    let record = ConferenceRecord { conference: conference(1, "a"), event_seq: 1 };
+    super::writer::upsert_conference(&mut batch, &record).await.expect("a write");
+    drop(batch);
+    store.close().await;
+    drop(store);
+    let store = Store::open(&folder.0).await.expect("the same store");
+    assert_eq!(store.restore().await.expect("a read").conferences, []);
+}
+
+#[tokio::test]
+async fn events_are_trimmed_to_their_limits_and_counted() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+    let pending = |seq| match happened(1, seq) {
+        Change::Event { customer, conference, event } => PendingEvent { customer, conference, event },
+        _ => unreachable!("an event was made"),
+    };
+    let written: Vec<PendingEvent> = (1..=20).map(pending).collect();
+    for one in &written {
+        event::insert(&mut batch, one).await.expect("a write");
+    }
+    assert_eq!(event::trim(&mut batch, &written, 15).await.expect("a trim"), 5);
+    // The seq that falls on a multiple of 256 past the limit of one conference.
+    let far = [pending(10_240)];
+    event::insert(&mut batch, &far[0]).await.expect("a write");
+    event::insert(&mut batch, &far[0]).await.expect("a second time changes nothing");
+    assert_eq!(event::trim(&mut batch, &far, 1000).await.expect("a trim"), 15, "all up to 240");
+    batch.commit().await.expect("a commit");
+    let kept = store.events(ConferenceId(Uuid::from_u128(1)), 0, 100).await.expect("a read");
+    assert_eq!(kept.iter().map(|event| event.seq).collect::<Vec<_>>(), [10_240]);
+}
+
+#[tokio::test]
+async fn a_thousand_changes_a_batch_are_quick_and_coalesced() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let (writer, _task) = spawn_writer(store.clone());
+    for seq in 1..=2000 {
+        writer.send(change(7, "a")).await.expect("the writer runs");
+        writer.send(Write::Change(happened(7, seq))).await.expect("the writer runs");
+    }
+    assert_eq!(flush(&writer).await, Ok(()));
+    let counters = store.counters();
+    assert!(counters.commits <= 200, "{counters:?}");
+    assert!(counters.changes < 2000 + counters.commits + 1, "one state a batch: {counters:?}");
+}

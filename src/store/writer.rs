@@ -1,0 +1,263 @@
+//! The writer: batches the bridge's changes into transactions and releases replies in order, each
+//! only when what it speaks of is on disk.
+
+use std::time::Duration;
+
+use sqlx::query;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use super::event::EVENTS_TOTAL_MAX;
+use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
+use super::read::{conference_status, conference_type, conferencecall_status};
+use super::{Store, count, event};
+use crate::bridge::command::Reply;
+use crate::bridge::event::{Change, ConferenceRecord};
+use crate::bridge::resource::Conferencecall;
+use crate::time::Timestamp;
+
+/// Writes that wait for the writer; beyond it the control task waits.
+pub const WRITES_WAITING_MAX: usize = 16_384;
+/// Writes taken into one transaction.
+pub const BATCH_MAX: usize = 1024;
+/// How long after a failed commit the next is tried; doubles up to [`RETRY_LAST`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between two tries.
+const RETRY_LAST: Duration = Duration::from_secs(5);
+/// Tries to write what is left when the server stops.
+const LAST_TRIES: usize = 3;
+
+/// The change is in effect, but it could not be written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the change is in effect but not durable: the store cannot write")]
+pub struct NotDurable;
+
+/// What the writer is given, in the order the bridge made it.
+#[derive(Debug)]
+pub enum Write {
+    /// A step of the projection.
+    Change(Change),
+    /// An answer that waits until every change before it is on disk.
+    Reply {
+        /// Who asked.
+        to: oneshot::Sender<Result<Reply, NotDurable>>,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Tells when every change before it is on disk, trying at once.
+    Flush(oneshot::Sender<Result<(), NotDurable>>),
+}
+
+/// Starts the writer. It stops, having written what it can, when every sender is gone.
+pub fn spawn_writer(store: Store) -> (mpsc::Sender<Write>, JoinHandle<()>) {
+    let (sender, inbox) = mpsc::channel(WRITES_WAITING_MAX);
+    let writer = Writer::new(store, RESOURCES_PENDING_MAX, EVENTS_PENDING_MAX);
+    (sender, tokio::spawn(writer.run(inbox)))
+}
+
+/// Who waits for the batch to be on disk.
+#[derive(Debug)]
+enum Waiting {
+    Reply(oneshot::Sender<Result<Reply, NotDurable>>, Reply),
+    Flush(oneshot::Sender<Result<(), NotDurable>>),
+}
+
+/// The running writer.
+pub(super) struct Writer {
+    store: Store,
+    pending: Pending,
+    waiting: Vec<Waiting>,
+    /// After a failed commit: when to try again, and how long to wait after that.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, resources_max: usize, events_max: usize) -> Self {
+        Self { store, pending: Pending::new(resources_max, events_max), waiting: Vec::new(), retry: None }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Write>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let received = match self.retry {
+                None => inbox.recv_many(&mut batch, BATCH_MAX).await,
+                Some((at, _)) => tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(at) => {
+                        self.settle(true).await;
+                        continue;
+                    }
+                    received = inbox.recv_many(&mut batch, BATCH_MAX) => received,
+                },
+            };
+            if received == 0 {
+                break;
+            }
+            let mut flush = false;
+            for write in batch.drain(..) {
+                flush |= matches!(write, Write::Flush(_));
+                self.absorb(write);
+            }
+            // While the disk refuses, only the retry timer and a flush knock again.
+            self.settle(flush || self.retry.is_none()).await;
+        }
+        for _ in 0..LAST_TRIES {
+            self.settle(true).await;
+        }
+        if !self.pending.is_empty() {
+            error!(changes = self.pending.len(), "the store could not write its last changes; they are lost");
+        }
+    }
+
+    fn absorb(&mut self, write: Write) {
+        match write {
+            Write::Change(change) => {
+                if !self.pending.absorb(change) {
+                    count(&self.store.inner.counts.changes_dropped, 1);
+                }
+            }
+            Write::Reply { to, reply } => self.waiting.push(Waiting::Reply(to, reply)),
+            Write::Flush(done) => self.waiting.push(Waiting::Flush(done)),
+        }
+    }
+
+    /// Writes what is pending, if `attempt`, and tells everyone who waits how it went.
+    async fn settle(&mut self, attempt: bool) {
+        if !self.pending.is_empty() && attempt {
+            match self.commit().await {
+                Ok(()) => self.succeeded(),
+                Err(failure) => self.failed(&failure),
+            }
+        }
+        let outcome = if self.pending.is_empty() { Ok(()) } else { Err(NotDurable) };
+        for waiting in self.waiting.drain(..) {
+            // Who asked may have gone: then nobody needs the answer.
+            match waiting {
+                Waiting::Reply(to, reply) if outcome.is_ok() || changes_nothing(&reply) => {
+                    drop(to.send(Ok(reply)))
+                }
+                Waiting::Reply(to, _) => drop(to.send(Err(NotDurable))),
+                Waiting::Flush(done) => drop(done.send(outcome)),
+            }
+        }
+    }
+
+    /// One transaction with everything that is pending.
+    ///
+    /// The statements are spelled out: a full disk makes SQLite roll back by itself, which sqlx's own
+    /// transactions take for one that is still open, and then the connection can begin no more.
+    async fn commit(&self) -> Result<(), sqlx::Error> {
+        let mut connection = self.store.inner.writer.acquire().await?;
+        match self.write_batch(&mut connection).await {
+            Ok(trimmed) => {
+                count(&self.store.inner.counts.events_trimmed, trimmed);
+                Ok(())
+            }
+            Err(failure) => {
+                // Refused where SQLite has rolled back already.
+                let _ = query("ROLLBACK").execute(&mut *connection).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Writes everything that is pending. Returns how many events went to keep the limits.
+    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+        query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        for record in self.pending.conferences.values() {
+            upsert_conference(connection, record).await?;
+        }
+        for call in self.pending.conferencecalls.values() {
+            upsert_conferencecall(connection, call).await?;
+        }
+        for pending in &self.pending.events {
+            event::insert(connection, pending).await?;
+        }
+        let trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
+        query("COMMIT").execute(connection).await?;
+        Ok(trimmed)
+    }
+
+    fn succeeded(&mut self) {
+        let inner = &self.store.inner;
+        count(&inner.counts.commits, 1);
+        count(&inner.counts.changes, self.pending.len() as u64);
+        self.pending.clear();
+        if self.retry.take().is_some() {
+            info!("the store can write again; every change it kept is on disk");
+        }
+        inner.durable.send_if_modified(|durable| !std::mem::replace(durable, true));
+    }
+
+    fn failed(&mut self, failure: &sqlx::Error) {
+        let inner = &self.store.inner;
+        count(&inner.counts.commit_failures, 1);
+        let wait = self.retry.map_or(RETRY_FIRST, |(_, wait)| (wait * 2).min(RETRY_LAST));
+        if self.retry.is_none() {
+            error!(%failure, "the store cannot write; changes are kept in memory and tried again");
+        }
+        self.retry = Some((Instant::now() + wait, wait));
+        inner.durable.send_if_modified(|durable| std::mem::replace(durable, false));
+    }
+}
+
+/// Whether this answer is true without anything new on disk.
+fn changes_nothing(reply: &Reply) -> bool {
+    matches!(reply, Reply::Conferences(_) | Reply::Conferencecalls(_) | Reply::Refused(_))
+}
+
+/// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
+/// restart nobody is; a room of thousands would be rewritten whole at every join.
+pub(super) async fn upsert_conference(
+    connection: &mut SqliteConnection,
+    record: &ConferenceRecord,
+) -> Result<(), sqlx::Error> {
+    let conference = &record.conference;
+    let body = if conference.conferencecall_ids.is_empty() {
+        encode(conference)?
+    } else {
+        encode(&crate::bridge::resource::Conference { conferencecall_ids: Vec::new(), ..conference.clone() })?
+    };
+    query(
+        "INSERT INTO conferences (id, customer_id, type, status, deleted, event_seq, tm_create, body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET \
+         status = excluded.status, deleted = excluded.deleted, event_seq = excluded.event_seq, body = excluded.body",
+    )
+    .bind(conference.id.to_string())
+    .bind(conference.customer_id.to_string())
+    .bind(conference_type(conference.r#type))
+    .bind(conference_status(conference.status))
+    .bind(conference.tm_delete != Timestamp::NEVER)
+    .bind(i64::try_from(record.event_seq).unwrap_or(i64::MAX))
+    .bind(conference.tm_create.as_micros())
+    .bind(body)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn upsert_conferencecall(
+    connection: &mut SqliteConnection,
+    call: &Conferencecall,
+) -> Result<(), sqlx::Error> {
+    query(
+        "INSERT INTO conferencecalls (id, customer_id, conference_id, status, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
+    )
+    .bind(call.id.to_string())
+    .bind(call.customer_id.to_string())
+    .bind(call.conference_id.to_string())
+    .bind(conferencecall_status(call.status))
+    .bind(call.tm_create.as_micros())
+    .bind(encode(call)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(resource).map_err(|error| sqlx::Error::Encode(Box::new(error)))
+}

@@ -1,0 +1,16 @@
+//! Real SIP clients against a real server on loopback: SIPp, baresip and linphone. Each test has a
+//! server, ports and a folder of its own, and every program a limit of time; when a test fails the
+//! folder stays, with what each program said. `make test` installs the clients.
+#![allow(clippy::disallowed_methods, reason = "other programs run by the real clock")]
+
+mod connect;
+mod ear;
+mod hears;
+mod http;
+mod phones;
+mod process;
+mod server;
+mod sipp;
+mod sipp_calls;
+mod sipp_refusals;
+mod sound;

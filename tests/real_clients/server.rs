@@ -1,0 +1,177 @@
+//! A server of our own, driven by its REST API.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::process::{Folder, Program, command, free_ports, wait_for};
+
+/// The domain direct URIs are under.
+pub const DOMAIN: &str = "sip.voipbin.net";
+/// The access key of the first customer.
+const ACCESS_KEY: &str = "vb_RealClientsRealClientsRealClient";
+/// How long a server may take to start, on a machine that does other things as well.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a change may take until the API shows it.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running `confab serve`.
+pub struct Server {
+    /// Where SIP is spoken, over UDP and TCP.
+    pub sip: SocketAddr,
+    http: SocketAddr,
+    _program: Program,
+    _folder: Folder,
+}
+
+impl Server {
+    /// Starts one on 127.0.0.1 with RTP ports for 15 calls.
+    pub fn start() -> Server {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST), 32)
+    }
+
+    /// Starts one at `address` with that many RTP ports.
+    pub fn start_at(address: IpAddr, rtp_ports: u16) -> Server {
+        let folder = Folder::new("server");
+        let data = folder.path().join("data");
+        fs::create_dir_all(&data).expect("the folder is ours");
+        let port = free_ports(2);
+        let rtp = free_ports(rtp_ports);
+        let sip = SocketAddr::new(address, port);
+        let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
+        let mut serve = command(env!("CARGO_BIN_EXE_confab"));
+        serve.args(["serve", "--domain", DOMAIN]);
+        serve.args(["--sip", &sip.to_string(), "--http", &http.to_string()]);
+        serve.args(["--rtp-ports", &format!("{rtp}-{}", rtp + rtp_ports - 1)]);
+        serve.arg("--data").arg(data);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CONFAB_") {
+                serve.env_remove(name);
+            }
+        }
+        serve
+            .env("CONFAB_ACCESSKEY", ACCESS_KEY)
+            .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
+        let mut program = Program::start("confab", "none: cargo builds it", folder.path(), &mut serve);
+        wait_for("the server to be ready", START_LIMIT, || {
+            assert!(program.runs(), "the server ended:\n{}", program.said());
+            http::request(http, "GET", "/health", None, None).filter(|(status, _)| *status == 200)
+        });
+        Server { sip, http, _program: program, _folder: folder }
+    }
+
+    /// What the API answers, as JSON.
+    ///
+    /// # Panics
+    /// When it is not a 200.
+    pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, text) =
+            http::request(self.http, method, &format!("/v1.0{path}"), Some(ACCESS_KEY), body)
+                .expect("the server answers HTTP");
+        assert_eq!(status, 200, "{method} {path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
+    }
+
+    /// Makes a conference of this type.
+    pub fn conference(&self, r#type: &str) -> Conference<'_> {
+        self.conference_of(&json!({ "name": "real clients", "type": r#type }))
+    }
+
+    /// Makes a conference as `body` has it.
+    pub fn conference_of(&self, body: &Value) -> Conference<'_> {
+        let made = self.api("POST", "/conferences", Some(body));
+        Conference { server: self, id: text(&made, "id"), hash: text(&made, "direct_hash") }
+    }
+}
+
+/// A conference on a server.
+pub struct Conference<'a> {
+    server: &'a Server,
+    pub id: String,
+    pub hash: String,
+}
+
+impl Conference<'_> {
+    /// The user part of its direct URI.
+    pub fn user(&self) -> String {
+        format!("direct.{}", self.hash)
+    }
+
+    /// Its direct URI, at the server's address.
+    pub fn uri(&self) -> String {
+        format!("sip:{}@{}", self.user(), self.server.sip)
+    }
+
+    /// It, as the API has it now.
+    pub fn now(&self) -> Value {
+        self.server.api("GET", &format!("/conferences/{}", self.id), None)
+    }
+
+    /// DELETE.
+    pub fn delete(&self) -> Value {
+        self.server.api("DELETE", &format!("/conferences/{}", self.id), None)
+    }
+
+    /// Gives it a new direct hash; returns the old one's user part.
+    pub fn regenerate(&mut self) -> String {
+        let old = self.user();
+        let path = format!("/conferences/{}/direct-hash-regenerate", self.id);
+        self.hash = text(&self.server.api("POST", &path, None), "direct_hash");
+        old
+    }
+
+    /// All its conferencecalls, newest first.
+    pub fn calls(&self) -> Vec<Value> {
+        let path = format!("/conferencecalls?conference_id={}", self.id);
+        let page = self.server.api("GET", &path, None);
+        page["result"].as_array().expect("a list").clone()
+    }
+
+    /// Ejects a caller.
+    pub fn eject(&self, call: &Value) -> Value {
+        self.server.api("DELETE", &format!("/conferencecalls/{}", text(call, "id")), None)
+    }
+
+    /// Waits until exactly `count` callers are joined, in both views of the API.
+    pub fn wait_for_joined(&self, count: usize) -> Vec<Value> {
+        let calls = wait_for(format!("{count} joined in {}", self.id), CHANGE_LIMIT, || {
+            let joined: Vec<Value> =
+                self.calls().into_iter().filter(|call| call["status"] == "joined").collect();
+            (joined.len() == count).then_some(joined)
+        });
+        let ids = self.now()["conferencecall_ids"].as_array().expect("a list").len();
+        assert_eq!(ids, count, "conferencecall_ids of {:#}", self.now());
+        calls
+    }
+
+    /// Waits until all of `count` calls there ever were have left; each has a cause and times.
+    pub fn wait_for_all_left(&self, count: usize) -> Vec<Value> {
+        let calls = wait_for(format!("{count} calls to have left"), CHANGE_LIMIT, || {
+            let calls = self.calls();
+            (calls.len() == count && calls.iter().all(|call| call["status"] == "leaved")).then_some(calls)
+        });
+        for call in &calls {
+            assert!(!text(call, "hangup_cause").is_empty(), "no cause: {call:#}");
+            assert!(call["tm_leaved"].is_string(), "no time: {call:#}");
+        }
+        calls
+    }
+
+    /// Waits until it is `terminated`; it has a time of ending then, and nobody in it.
+    pub fn wait_for_end(&self) -> Value {
+        let ended = wait_for("the conference to end", CHANGE_LIMIT, || {
+            Some(self.now()).filter(|now| now["status"] == "terminated")
+        });
+        assert!(ended["tm_end"].is_string(), "no tm_end: {ended:#}");
+        assert_eq!(ended["conferencecall_ids"], json!([]), "{ended:#}");
+        ended
+    }
+}
+
+/// A text field of a resource.
+pub fn text(resource: &Value, field: &str) -> String {
+    resource[field].as_str().unwrap_or_else(|| panic!("no text {field:?} in {resource:#}")).to_owned()
+}

@@ -1,0 +1,5 @@
+//! The data plane through its doors: phones speak RTP into a shard and what each hears is asserted.
+
+mod hears;
+mod packets;
+mod phones;

@@ -1,0 +1,71 @@
+//! The store's side: keeps what the bridge persists, and holds each change against the rules that
+//! hold at all times.
+
+use std::collections::BTreeMap;
+
+use confab::bridge::event::{Change, ConferenceRecord, Event};
+use confab::bridge::resource::{ConferenceStatus, Conferencecall, ConferencecallStatus};
+use confab::id::{ConferenceId, ConferencecallId};
+
+/// What would be on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    pub conferences: BTreeMap<ConferenceId, ConferenceRecord>,
+    pub calls: BTreeMap<ConferencecallId, Conferencecall>,
+    pub events: BTreeMap<ConferenceId, Vec<Event>>,
+}
+
+impl Kept {
+    /// Keeps one change.
+    pub fn keep(&mut self, change: Change) {
+        match change {
+            Change::Conference(record) => {
+                let id = record.conference.id;
+                if let Some(before) = self.conferences.get(&id) {
+                    assert!(
+                        before.conference.status <= record.conference.status,
+                        "{id} went back: {before:?} {record:?}"
+                    );
+                    assert!(before.event_seq <= record.event_seq);
+                }
+                let told = self.events.get(&id).map_or(0, Vec::len) as u64;
+                assert_eq!(record.event_seq, told, "{id}: the record's seq is not that of its last event");
+                self.conferences.insert(id, *record);
+            }
+            Change::Conferencecall(call) => {
+                if let Some(before) = self.calls.get(&call.id) {
+                    assert!(before.status <= call.status, "{} went back: {before:?} {call:?}", call.id);
+                    assert_eq!(before.tm_create, call.tm_create);
+                }
+                self.calls.insert(call.id, *call);
+            }
+            Change::Event { conference, event, .. } => {
+                let events = self.events.entry(conference).or_default();
+                assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
+                events.push(*event);
+            }
+        }
+    }
+
+    /// What a restart gets: everything that had not ended, and ended conferences with a hash.
+    pub fn restored(&self) -> (Vec<ConferenceRecord>, Vec<Conferencecall>) {
+        let goes_on = |record: &&ConferenceRecord| {
+            record.conference.status != ConferenceStatus::Terminated
+                || !record.conference.direct_hash.is_empty()
+        };
+        let conferences = self.conferences.values().filter(goes_on).cloned().collect();
+        let open = self.calls.values().filter(|call| call.status != ConferencecallStatus::Leaved);
+        (conferences, open.cloned().collect())
+    }
+
+    /// The types of a conference's events, in order.
+    pub fn told(&self, conference: ConferenceId) -> Vec<&str> {
+        self.events.get(&conference).into_iter().flatten().map(|event| event.r#type.as_str()).collect()
+    }
+
+    /// The conferencecalls of a conference in this status.
+    pub fn calls_in(&self, conference: ConferenceId, status: ConferencecallStatus) -> Vec<ConferencecallId> {
+        let of = self.calls.values().filter(|call| call.conference_id == conference && call.status == status);
+        of.map(|call| call.id).collect()
+    }
+}
