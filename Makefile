@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-rust test-clients check bench fuzz clean deps-build deps-test deps-bench
+.PHONY: help run build test check budget bench bench-criterion fuzz clean deps-build deps-test deps-bench
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 VENV := target/venv
@@ -29,7 +29,7 @@ endef
 
 help: ## show this
 	@printf 'Confab: a SIP conference bridge.\n\n'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps-build ## build it and start a demo conference to dial into (ctrl-C ends it)
 	$(call say,building Confab)
@@ -39,20 +39,9 @@ run: deps-build ## build it and start a demo conference to dial into (ctrl-C end
 build: deps-build ## build the release binary, target/release/confab
 	cargo build --locked --release
 
-test: test-rust test-clients ## every test: unit, simulator, contract, layers, and real SIP clients
-
-test-rust: deps-build
-	$(call say,unit tests - simulator - contracts - layers)
-	cargo test --locked
-
-test-clients: deps-build deps-test
-	$(call say,real SIP clients)
-	@shopt -s nullglob; \
-	cargo build --locked; \
-	for script in tests/clients/*.sh; do \
-		printf -- '--> %s\n' "$$script"; \
-		CONFAB=$(CURDIR)/target/debug/confab timeout 300 bash "$$script"; \
-	done
+test: deps-build deps-test ## every test: unit, simulator, contract, layers, and real SIP clients
+	$(call say,every test)
+	cargo test --locked --no-fail-fast
 
 check: deps-build ## formatting, lints and documentation, warnings being errors
 	$(call say,formatting)
@@ -62,14 +51,29 @@ check: deps-build ## formatting, lints and documentation, warnings being errors
 	$(call say,documentation)
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
+budget: deps-build ## count the instructions of the hot paths and hold them against benches/budget
+	$(call need,valgrind,valgrind)
+	$(call say,instructions of the hot paths)
+	bash benches/budget.sh
+
 bench: deps-build deps-bench ## measure it beside its references; prints the figures of README
 	$(call say,building for measurement)
 	cargo build --locked --release
-	CONFAB=$(CURDIR)/target/release/confab PYTHON=$(CURDIR)/$(VENV)/bin/python bash benches/run.sh
+	CONFAB_BIN=$(CURDIR)/target/release/confab PESQ_PYTHON=$(CURDIR)/$(VENV)/bin/python python3 benches/report.py
 
-fuzz: deps-build ## fuzz the wire parsers for a minute each (needs cargo-fuzz)
+bench-criterion: deps-build ## time the hot paths one by one
+	cargo bench --locked --bench hot_path
+
+fuzz: deps-build ## fuzz what reads bytes from the wire, a minute each target
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	@for target in $$(cargo fuzz list); do RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" -- -max_total_time=60; done
+	@for target in $$(cargo fuzz list); do \
+		printf '==> fuzzing %s\n' "$$target"; \
+		mkdir -p "fuzz/corpus/$$target"; \
+		seeds=(); options=(-max_total_time=60); \
+		if [ -d "fixtures/$$target" ]; then seeds+=("fixtures/$$target"); fi; \
+		if [ -f "fuzz/dictionaries/$$target.dict" ]; then options+=("-dict=fuzz/dictionaries/$$target.dict"); fi; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none "$$target" "fuzz/corpus/$$target" "$${seeds[@]}" -- "$${options[@]}"; \
+	done
 
 clean: ## remove everything that was built
 	cargo clean
@@ -82,14 +86,19 @@ deps-test:
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
-	$(call need,curl,curl)
 
-deps-bench:
-	$(call need,valgrind,valgrind)
-	@if ! [ -x $(VENV)/bin/python ]; then \
+# Python.h and a C compiler are needed: the pesq package comes as source.
+deps-bench: deps-build
+	@if ! $(VENV)/bin/python -c 'import numpy, pesq' 2>/dev/null; then \
 		printf '==> making a Python environment for PESQ\n'; \
-		command -v python3 >/dev/null 2>&1 && python3 -c 'import venv, ensurepip' 2>/dev/null \
-		|| { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq --no-install-recommends python3 python3-venv python3-dev >/dev/null; }; \
-		python3 -m venv $(VENV); \
+		ready='import os, sysconfig, venv, ensurepip; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")'; \
+		if ! { command -v python3 >/dev/null 2>&1 && python3 -c "$$ready" 2>/dev/null; }; then \
+			if ! command -v apt-get >/dev/null 2>&1; then \
+				echo "confab's benchmarks need python3 with venv and its C headers; please install them" >&2; exit 1; \
+			fi; \
+			$(SUDO) apt-get update -qq; \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv python3-dev >/dev/null; \
+		fi; \
+		python3 -m venv --clear $(VENV); \
 		$(VENV)/bin/pip install --quiet --disable-pip-version-check 'numpy<2.3' cython pesq; \
 	fi

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=$(cargo bench --locked --bench instructions --no-run --message-format=json 2>/dev/null |
+binary=$(cargo bench --locked --bench instructions --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p' | tail -1)
 [ -x "$binary" ] || { echo "the benchmark 'instructions' could not be built" >&2; exit 1; }
 

@@ -140,7 +140,7 @@ def cost(report):
 def tick_quantile(metrics, quantile):
     """The upper bound, in seconds, of the bucket that holds this quantile of the ticks."""
     buckets = {}
-    for bound, count in re.findall(r'^confab_media_tick_done_seconds_bucket\{[^}]*le="([^"]+)"[^}]*\} (\S+)', metrics, re.M):
+    for bound, count in re.findall(r'^confab_media_slot_done_seconds_bucket\{[^}]*le="([^"]+)"[^}]*\} (\S+)', metrics, re.M):
         buckets[float(bound)] = buckets.get(float(bound), 0) + float(count)
     total = max(buckets.values(), default=0)
     return next((bound for bound in sorted(buckets) if total and buckets[bound] >= quantile * total), float("nan"))
@@ -159,7 +159,7 @@ def section_cost(options):
             ratios, reports, floors = [], [], []
             for _ in range(runs):
                 floors.append(cost(floor(calls, seconds)))
-                with Server("--io", backend) as server:
+                with Server("--set", f"rtp.io_backend={backend}") as server:
                     report = load(server.rooms(rooms, kind), "--calls", calls, "--talkers", talkers,
                                   "--for", seconds, "--cps", 500, pid=server.pid)
                     report["metrics"] = server.get("/metrics", raw=True)

@@ -57,7 +57,10 @@ const CACHE_KIB: u32 = 1024;
 const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
 
 /// Every migration, in order. Never change one that was released: add another.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "base", include_str!("store/migrations/0001_base.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "base", include_str!("store/migrations/0001_base.sql")),
+    (2, "restore", include_str!("store/migrations/0002_restore.sql")),
+];
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]

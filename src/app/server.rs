@@ -136,7 +136,7 @@ impl Server {
             backend: media.first().map_or("none", |thread| thread.backend),
             fallback: media.first().and_then(|thread| thread.fallback.clone()),
             data: std::fs::canonicalize(&config.data).unwrap_or(config.data.clone()),
-            restored: restored.conferences.len(),
+            restored: restored.live(),
             access_key: bootstrap.created_access_key,
             admin_key: bootstrap.created_admin_key,
         };

@@ -223,8 +223,8 @@ fn parse_ptime(text: &str) -> Result<u16, String> {
 
 /// A slot that divides every packet length.
 fn parse_slot(text: &str) -> Result<u64, String> {
-    let slot = text.parse::<u64>().ok().filter(|us| [250, 500, 1000, 2000].contains(us));
-    slot.ok_or_else(|| "choose 250, 500, 1000 or 2000 microseconds".to_owned())
+    let slot = text.parse::<u64>().ok().filter(|us| [50, 100, 250, 500, 1000, 2000].contains(us));
+    slot.ok_or_else(|| "choose 50, 100, 250, 500, 1000 or 2000 microseconds".to_owned())
 }
 
 /// A frequency that G.711 can carry.

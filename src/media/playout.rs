@@ -33,7 +33,7 @@ const SPARE_PIECES: u32 = 8;
 const PACKET_MAX_MS: u32 = 120;
 /// A packet that comes this shortly before a tick counts as the next tick's: the next like it may
 /// be that much later.
-const GUARD: Duration = Duration::from_micros(1_500);
+const GUARD: Duration = Duration::from_micros(750);
 /// The longest frame that can be pulled, in milliseconds.
 const FRAME_MAX_MS: usize = 20;
 /// How far back in sequence a packet may be to count as late.

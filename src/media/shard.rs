@@ -18,7 +18,7 @@ use crate::time::{Duration, Instant};
 /// Milliseconds between two ticks of a room.
 pub const TICK_MS: u64 = 20;
 /// Slots that rooms are spread over within a tick.
-pub const SLOTS: usize = 10;
+pub const SLOTS: usize = 20;
 /// From one slot to the next.
 pub const SLOT: Duration = Duration::from_millis(TICK_MS / SLOTS as u64);
 /// Digits that may wait for the control plane; more are dropped and counted.

@@ -7,6 +7,7 @@ use sqlx::{Row as _, query};
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
 use super::{Store, StoreError, event, writer};
+use crate::bridge::ENDED_HASHES_MAX;
 use crate::bridge::event::{ConferenceRecord, Event};
 use crate::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
@@ -17,10 +18,18 @@ use crate::time::Timestamp;
 /// What the bridge goes on with after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
-    /// Every conference that had not ended.
+    /// Every conference that had not ended, and then the ended ones whose hash is answered 410, the
+    /// longest ended first.
     pub conferences: Vec<ConferenceRecord>,
     /// Every conferencecall that was open; its call is gone.
     pub open_calls: Vec<Conferencecall>,
+}
+
+impl Restored {
+    /// How many of the conferences go on.
+    pub fn live(&self) -> usize {
+        self.conferences.iter().filter(|r| r.conference.status != ConferenceStatus::Terminated).count()
+    }
 }
 
 /// What [`Store::delete_ended_conference`] found.
@@ -35,19 +44,33 @@ pub enum Ended {
 }
 
 impl Store {
-    /// Every conference and conferencecall that had not ended.
+    /// Every conference and conferencecall that had not ended, and the ended conferences whose hash is
+    /// still theirs: the [`ENDED_HASHES_MAX`] that ended last.
     pub async fn restore(&self) -> Result<Restored, StoreError> {
         let rows = query(
-            "SELECT event_seq, body FROM conferences WHERE status <> 'terminated' ORDER BY tm_create, id",
+            "SELECT event_seq, body FROM conference_records WHERE status <> 'terminated' ORDER BY tm_create, id",
         )
         .fetch_all(&self.inner.readers)
         .await?;
-        let conferences = rows.iter().map(record).collect::<Result<_, _>>()?;
+        let mut conferences = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        conferences.extend(self.ended_with_hash(ENDED_HASHES_MAX).await?);
         let rows = query("SELECT body FROM conferencecalls WHERE status <> 'leaved' ORDER BY tm_create, id")
             .fetch_all(&self.inner.readers)
             .await?;
         let open_calls = rows.iter().map(conferencecall).collect::<Result<_, _>>()?;
         Ok(Restored { conferences, open_calls })
+    }
+
+    /// The `max` conferences that ended last and still have a hash, the longest ended first.
+    pub(super) async fn ended_with_hash(&self, max: usize) -> Result<Vec<ConferenceRecord>, StoreError> {
+        let rows = query(
+            "SELECT event_seq, body FROM conference_records WHERE status = 'terminated' AND deleted = 0 \
+             AND json_extract(body, '$.direct_hash') <> '' ORDER BY json_extract(body, '$.tm_end') DESC LIMIT ?1",
+        )
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        rows.iter().rev().map(record).collect()
     }
 
     /// A conference of this customer, deleted or not.
@@ -153,7 +176,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
         let mut batch = self.begin().await?;
-        let row = query("SELECT event_seq, body FROM conferences WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT event_seq, body FROM conference_records WHERE id = ?1 AND customer_id = ?2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&mut *batch)

@@ -235,6 +235,35 @@ async fn events_are_trimmed_to_their_limits_and_counted() {
 }
 
 #[tokio::test]
+async fn of_too_many_ended_conferences_the_last_are_restored_in_the_order_they_ended() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let (writer, _task) = spawn_writer(store.clone());
+    for (number, ended_at) in [(1, 30), (2, 10), (3, 40), (4, 20)] {
+        let tm_end = Some(Timestamp::from_micros(ended_at));
+        let ended =
+            Conference { status: ConferenceStatus::Terminated, tm_end, ..conference(number, "ended") };
+        let record = Box::new(ConferenceRecord { conference: ended, event_seq: 1 });
+        writer.send(Write::Change(Change::Conference(record))).await.expect("the writer runs");
+    }
+    assert_eq!(flush(&writer).await, Ok(()));
+    let numbers = async |max| {
+        let ended = store.ended_with_hash(max).await.expect("a read");
+        ended.iter().map(|record| record.conference.id.0.as_u128()).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(3).await, [4, 1, 3]);
+    assert_eq!(numbers(9).await, [2, 4, 1, 3]);
+    let plan = "EXPLAIN QUERY PLAN SELECT event_seq, body FROM conference_records WHERE status = 'terminated' \
+                AND deleted = 0 ORDER BY json_extract(body, '$.tm_end') DESC LIMIT 9";
+    let steps = sqlx::query(plan).fetch_all(&store.inner.readers).await.expect("a plan");
+    let steps: Vec<String> = steps.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+    assert!(
+        steps[0].contains("USING INDEX conferences_ended"),
+        "no start sorts all there ever were: {steps:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_thousand_changes_a_batch_are_quick_and_coalesced() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("a new store");

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "other programs run by the real clock")]
 
 mod connect;
+mod crash;
 mod ear;
 mod hears;
 mod http;

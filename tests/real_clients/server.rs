@@ -23,8 +23,11 @@ pub struct Server {
     /// Where SIP is spoken, over UDP and TCP.
     pub sip: SocketAddr,
     http: SocketAddr,
-    _program: Program,
-    _folder: Folder,
+    /// The first RTP port and how many.
+    rtp: (u16, u16),
+    /// None only while it is started anew.
+    program: Option<Program>,
+    folder: Folder,
 }
 
 impl Server {
@@ -35,16 +38,30 @@ impl Server {
 
     /// Starts one at `address` with that many RTP ports.
     pub fn start_at(address: IpAddr, rtp_ports: u16) -> Server {
-        let folder = Folder::new("server");
-        let data = folder.path().join("data");
-        fs::create_dir_all(&data).expect("the folder is ours");
         let port = free_ports(2);
-        let rtp = free_ports(rtp_ports);
         let sip = SocketAddr::new(address, port);
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
+        let rtp = (free_ports(rtp_ports), rtp_ports);
+        let mut server = Server { sip, http, rtp, program: None, folder: Folder::new("server") };
+        server.launch();
+        server
+    }
+
+    /// Kills it and starts it anew on the same data.
+    pub fn restart(&mut self) {
+        // Killed as it is dropped.
+        self.program = None;
+        self.launch();
+    }
+
+    /// Starts the program and waits until it is ready.
+    fn launch(&mut self) {
+        let data = self.folder.path().join("data");
+        fs::create_dir_all(&data).expect("the folder is ours");
+        let (http, (rtp, rtp_ports)) = (self.http, self.rtp);
         let mut serve = command(env!("CARGO_BIN_EXE_confab"));
         serve.args(["serve", "--domain", DOMAIN]);
-        serve.args(["--sip", &sip.to_string(), "--http", &http.to_string()]);
+        serve.args(["--sip", &self.sip.to_string(), "--http", &http.to_string()]);
         serve.args(["--rtp-ports", &format!("{rtp}-{}", rtp + rtp_ports - 1)]);
         serve.arg("--data").arg(data);
         for (name, _) in std::env::vars_os() {
@@ -55,12 +72,12 @@ impl Server {
         serve
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
             .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
-        let mut program = Program::start("confab", "none: cargo builds it", folder.path(), &mut serve);
+        let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
         wait_for("the server to be ready", START_LIMIT, || {
             assert!(program.runs(), "the server ended:\n{}", program.said());
             http::request(http, "GET", "/health", None, None).filter(|(status, _)| *status == 200)
         });
-        Server { sip, http, _program: program, _folder: folder }
+        self.program = Some(program);
     }
 
     /// What the API answers, as JSON.

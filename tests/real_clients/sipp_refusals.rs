@@ -105,3 +105,19 @@ fn a_hash_is_worth_a_call_only_while_it_lives() {
     });
     gone(&short.user(), 410);
 }
+
+#[test]
+fn the_hash_of_an_ended_conference_is_gone_after_a_restart_too() {
+    let mut server = Server::start();
+    let short = server.conference_of(&json!({ "timeout": 1 }));
+    wait_for("a timeout of one second", Duration::from_secs(5), || {
+        (short.now()["status"] == "terminated").then_some(())
+    });
+    let deleted = server.conference("conference");
+    deleted.delete();
+    let (ended, free) = (short.user(), deleted.user());
+    server.restart();
+    for (user, status) in [(ended, 410), (free, 404)] {
+        refused(server.sip, &user, status, &format!("SIP/2.0 {status}")).run();
+    }
+}

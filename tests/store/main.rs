@@ -141,11 +141,9 @@ async fn what_was_acknowledged_survives_kills_at_any_moment() {
         for record in store.restore().await.expect("a read").conferences {
             let events = store.events(record.conference.id, 0, 10_000).await.expect("a read");
             let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
-            assert_eq!(
-                seqs,
-                (1..=record.event_seq).collect::<Vec<_>>(),
-                "state and events are of one moment"
-            );
+            assert_eq!(seqs, (1..=record.event_seq).collect::<Vec<_>>(), "no event is missing");
+            let last = events.last().map(|event| event.data["name"].clone());
+            assert_eq!(last, Some(record.conference.name.into()), "state and events are of one moment");
         }
         for step in acknowledged.saturating_sub(CONFERENCES - 1).max(1)..=acknowledged {
             let (record, event) = step_of(step);
@@ -154,6 +152,75 @@ async fn what_was_acknowledged_survives_kills_at_any_moment() {
         }
         store.close().await;
     }
+}
+
+/// Writes these changes and opens the store anew.
+async fn reopened_with(folder: &Folder, changes: Vec<Change>) -> Store {
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let (writer, task) = spawn_writer(store.clone());
+    for change in changes {
+        writer.send(Write::Change(change)).await.expect("the writer runs");
+    }
+    drop(writer);
+    task.await.expect("the writer stops, having written");
+    store.close().await;
+    drop(store);
+    Store::open(&folder.0).await.expect("the same store")
+}
+
+#[tokio::test]
+async fn no_seq_is_used_twice_when_the_last_event_is_newer_than_its_record() {
+    let folder = Folder::new();
+    let ended = Conference { status: ConferenceStatus::Terminated, ..conference(1, "ended".to_owned()) };
+    let mut changes = Vec::new();
+    for of in [conference(0, "live".to_owned()), ended.clone()] {
+        let event = Event {
+            r#type: "conference_updated".to_owned(),
+            data: serde_json::json!({}),
+            seq: 5,
+            tm_event: NOW,
+        };
+        changes.push(Change::Event { customer: OWNER, conference: of.id, event: Box::new(event) });
+        changes.push(Change::Conference(Box::new(ConferenceRecord { conference: of, event_seq: 4 })));
+    }
+    // One whose events were all trimmed keeps its own count.
+    let quiet = ConferenceRecord { conference: conference(2, "quiet".to_owned()), event_seq: 9 };
+    changes.push(Change::Conference(Box::new(quiet)));
+    let store = reopened_with(&folder, changes).await;
+    let restored = store.restore().await.expect("a read");
+    let seqs: Vec<_> =
+        restored.conferences.iter().map(|r| (r.conference.name.as_str(), r.event_seq)).collect();
+    assert_eq!(seqs, [("live", 5), ("quiet", 9), ("ended", 5)]);
+    assert_eq!(restored.live(), 2);
+    store.delete_ended_conference(OWNER, ended.id, NOW).await.expect("it is deleted");
+    let told = store.events(ended.id, 5, 10).await.expect("a read");
+    assert_eq!(
+        told.iter().map(|event| (event.seq, event.r#type.as_str())).collect::<Vec<_>>(),
+        [(6, "conference_deleted")]
+    );
+}
+
+#[tokio::test]
+async fn ended_conferences_are_restored_while_their_hash_is_theirs() {
+    let folder = Folder::new();
+    let ended = |number, direct_hash: &str, tm_delete| Conference {
+        status: ConferenceStatus::Terminated,
+        direct_hash: direct_hash.to_owned(),
+        tm_end: Some(NOW),
+        tm_delete,
+        ..conference(number, String::new())
+    };
+    let kept = ended(1, "00000000000a", Timestamp::NEVER);
+    let others = [ended(2, "", Timestamp::NEVER), ended(3, "", NOW)];
+    let changes = [&kept, &others[0], &others[1]].into_iter().map(|conference| {
+        Change::Conference(Box::new(ConferenceRecord { conference: conference.clone(), event_seq: 1 }))
+    });
+    let store = reopened_with(&folder, changes.collect()).await;
+    let restored = store.restore().await.expect("a read");
+    assert_eq!(restored.conferences, [ConferenceRecord { conference: kept.clone(), event_seq: 1 }]);
+    assert_eq!(restored.live(), 0);
+    store.delete_ended_conference(OWNER, kept.id, NOW).await.expect("it is deleted");
+    assert_eq!(store.restore().await.expect("a read").conferences, []);
 }
 
 #[tokio::test]

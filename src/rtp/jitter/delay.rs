@@ -19,7 +19,7 @@ const WEIGHT_MAX: f32 = 1e12;
 const STRAYS_MAX: u32 = 3;
 /// A bin with less than this share of a fresh entry is as good as empty.
 const NEGLIGIBLE: f32 = 0.01;
-/// Records between two searches for the target, unless a record is beyond it.
+/// Records between two searches for the target, unless a record puts it in doubt.
 const RECORDS_PER_SEARCH: u32 = 8;
 
 /// The target delay from the transits seen.
@@ -95,7 +95,9 @@ impl DelayEstimator {
             self.weight /= WEIGHT_MAX;
         }
         self.since_search += 1;
-        if bin > self.target_bin || self.since_search >= RECORDS_PER_SEARCH {
+        // A packet this quick lowers what the limit counts from: the target may be beyond it by now.
+        let beyond_limit = self.target_bin > bin + self.bins_max;
+        if bin > self.target_bin || beyond_limit || self.since_search >= RECORDS_PER_SEARCH {
             self.search();
         }
     }
@@ -222,6 +224,30 @@ mod tests {
             estimator.record(8 * 400 * (step % 2));
         }
         assert!(target_ms(&estimator, 0) <= 100);
+    }
+
+    #[test]
+    fn nor_when_a_quicker_packet_moves_what_the_limit_counts_from() {
+        let mut estimator = DelayEstimator::new(8000, 150);
+        for _ in 0..4 {
+            estimator.record(8 * 150);
+        }
+        // Quicker than all before: the histogram makes room below.
+        estimator.record(-8 * 150);
+        assert!(target_ms(&estimator, -8 * 150) <= 150);
+        // As quick as one that is all but forgotten: the histogram stays where it is.
+        for _ in 0..3000 {
+            estimator.record(8 * 100);
+        }
+        assert_eq!(target_ms(&estimator, 8 * 100), 0);
+        estimator.record(-8 * 150);
+        assert!(target_ms(&estimator, -8 * 150) <= 150);
+        let mut rng = Rng::from_number(7);
+        for _ in 0..5000 {
+            let transit = rng.below(600) as i32 * 8;
+            estimator.record(transit);
+            assert!(target_ms(&estimator, transit) <= 150 + 10 && estimator.spread() <= 8 * 150);
+        }
     }
 
     #[test]
