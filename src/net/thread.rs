@@ -19,8 +19,9 @@ use crate::time::{Duration, Instant};
 
 /// Orders that may wait for a media thread.
 pub const ORDERS_MAX: usize = 1024;
-/// Orders applied in one slot, so that a burst of calls does not delay the audio of the others.
-const ORDERS_PER_SLOT: usize = 64;
+/// How long a slot goes on applying orders (it applies one at least), so that a burst of calls, or of
+/// sockets to close, does not delay the audio of the others.
+const ORDERS_FOR: Duration = Duration::from_micros(250);
 /// Beyond so many legs, a leg's socket is looked at once a tick instead of in every slot: cheaper by
 /// a tenth, but the times of arrival, and with them the RTCP jitter, are then known to a tick only.
 const SWEEP_FROM_LEGS: usize = 200;
@@ -319,9 +320,10 @@ impl Loop {
     }
 
     fn apply_orders(&mut self) {
-        for _ in 0..ORDERS_PER_SLOT {
+        let began = self.clock.now();
+        let mut now = began;
+        while now.since(began) < ORDERS_FOR {
             let Ok(ShardOrder { command, sockets }) = self.orders.try_recv() else { break };
-            let now = self.clock.now();
             match self.shard.command(now, command, &mut self.wires) {
                 Applied::Added(key) => {
                     let added = sockets.ok_or_else(|| io::Error::other("a leg without sockets"));
@@ -337,6 +339,7 @@ impl Loop {
                 }
                 Applied::Done | Applied::Refused => {}
             }
+            now = self.clock.now();
         }
     }
 
