@@ -49,7 +49,7 @@ check: deps-build ## formatting, lints and documentation, warnings being errors
 	$(call say,lints)
 	cargo clippy --locked --all-targets -- -D warnings
 	$(call say,documentation)
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
 budget: deps-build ## count the instructions of the hot paths and hold them against benches/budget
 	$(call need,valgrind,valgrind)

@@ -1,7 +1,7 @@
 //! The REST API under `/v1.0`, with the probes, the OpenAPI document and a page to try it.
 //!
 //! A handler parses its request into values, asks the bridge or the store, and returns the resource
-//! or an [`ApiError`](error::ApiError). The edge around all handlers gives every request an id, a
+//! or an [`ApiError`]. The edge around all handlers gives every request an id, a
 //! deadline, a log line and, where it failed, its error body.
 
 mod accesskey;

@@ -2,9 +2,9 @@
 //! [`MediaPlan`] out. Text from the wire is read leniently into a [`SessionDescription`]; what we
 //! write ourselves is strict.
 //!
-//! The usual path of a call that brings an offer: [`parse`] it, [`preview`] it (refuse before any
-//! port is bound), bind ports, [`answer`] it, pass the answer through [`Session::next`] and send it.
-//! A call without an offer gets one by [`offer`], and its answer is read by [`accept_answer`].
+//! The usual path of a call that brings an offer: [`parse()`] it, [`preview`] it (refuse before any
+//! port is bound), bind ports, [`answer()`] it, pass the answer through [`Session::next`] and send it.
+//! A call without an offer gets one by [`offer()`], and its answer is read by [`accept_answer`].
 
 mod answer;
 mod description;

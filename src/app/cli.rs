@@ -1,5 +1,8 @@
 //! The command line.
 
+// Doc comments here are the help text, word for word, and not Markdown.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags, rustdoc::bare_urls)]
+
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
