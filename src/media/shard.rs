@@ -197,7 +197,7 @@ impl Shard {
             return;
         };
         let Some(digit) = leg.receive(now, channel, from, datagram) else { return };
-        self.report_digit(digit);
+        report_digit(&mut self.news, &mut self.digits, &mut self.counters, digit);
     }
 
     /// Ticks the rooms of one slot. Allocates nothing, blocks on nothing, logs nothing.
@@ -214,11 +214,8 @@ impl Shard {
                 if due.media_timeout {
                     self.news.push_back(ShardReport::MediaTimeout { leg: leg.id() });
                 }
-                if let Some(digit) = due.digit
-                    && self.digits < DIGITS_MAX
-                {
-                    self.digits += 1;
-                    self.news.push_back(digit);
+                if let Some(digit) = due.digit {
+                    report_digit(&mut self.news, &mut self.digits, &mut self.counters, digit);
                 }
             }
         }
@@ -246,15 +243,6 @@ impl Shard {
             self.digits += usize::from(matches!(report, ShardReport::Digit { .. }));
             self.news.push_front(report);
         }
-    }
-
-    fn report_digit(&mut self, digit: ShardReport) {
-        if self.digits >= DIGITS_MAX {
-            self.counters.digits_dropped += 1;
-            return;
-        }
-        self.digits += 1;
-        self.news.push_back(digit);
     }
 
     fn open_room(&mut self, id: RoomId, shape: crate::plane::RoomShape) {
@@ -319,4 +307,20 @@ impl Shard {
         }
         leg
     }
+}
+
+/// Keeps a digit for the control plane, or counts it when too many wait. Takes the shard's parts,
+/// since a tick has its rooms and legs in hand.
+fn report_digit(
+    news: &mut VecDeque<ShardReport>,
+    digits: &mut usize,
+    counters: &mut ShardCounters,
+    digit: ShardReport,
+) {
+    if *digits >= DIGITS_MAX {
+        counters.digits_dropped += 1;
+        return;
+    }
+    *digits += 1;
+    news.push_back(digit);
 }
