@@ -12,6 +12,10 @@ use super::network::NetworkOptions;
 use super::tone::TONES;
 use crate::audio::AudioCodec;
 
+/// Microseconds between two moments at which phones with times of their own may send: 2000 calls
+/// fall on one each.
+const EXACT_SLOT_US: u64 = 10;
+
 /// The codecs a phone of ours speaks, as named on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum CodecChoice {
@@ -185,12 +189,24 @@ pub struct LoadOptions {
     /// the arrival times and to real traffic, coarser is cheaper for us
     #[arg(long, value_name = "US", default_value = "500", value_parser = parse_slot)]
     pub slot: u64,
+    /// Send every packet at its own time, as unrelated phones do, instead of in slots, and take times
+    /// of arrival from the kernel: truest to real traffic, but it never sleeps and wants a processor
+    /// for itself
+    #[arg(long, conflicts_with_all = ["slot", "epoll"])]
+    pub exact: bool,
     /// Drive our sockets by epoll even where io_uring is allowed
     #[arg(long)]
     pub epoll: bool,
     /// No progress bar
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl LoadOptions {
+    /// Microseconds between the moments at which something is sent.
+    pub fn slot_us(&self) -> u64 {
+        if self.exact { EXACT_SLOT_US } else { self.slot }
+    }
 }
 
 /// A time such as `10`, `10s`, `500ms` or `2m`; a bare number is seconds.

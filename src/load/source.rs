@@ -7,6 +7,7 @@ mod media;
 mod meter;
 mod sequence;
 mod signalling;
+mod wires;
 
 use std::fs;
 use std::path::PathBuf;

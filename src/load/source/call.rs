@@ -6,7 +6,6 @@ use super::sequence::SequenceWindow;
 use crate::load::marker::TurnFinder;
 use crate::load::target::Target;
 use crate::load::ua::Dialog;
-use crate::net::media::SocketKey;
 use crate::time::{Duration, Instant};
 
 /// Where a call is in its life.
@@ -70,9 +69,7 @@ pub struct Call {
     pub invited: Instant,
     /// When it was answered.
     pub answered: Option<Instant>,
-    /// Its RTP socket while it has one.
-    pub socket: Option<SocketKey>,
-    /// The port of that socket.
+    /// The port of its RTP socket.
     pub rtp_port: u16,
     /// Where its RTP goes.
     pub peer: Option<SocketAddr>,

@@ -1,4 +1,4 @@
-//! The loop of the load source: slots of half a millisecond through the phases of a run.
+//! The loop of the load source: slot after slot through the phases of a run.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -11,6 +11,7 @@ use super::heard::{SAMPLE_LEN, examine};
 use super::media::{Field, Sender, Voices, receive, schedule_turns, slots_per_packet, tones_for};
 use super::meter::{Meter, Window};
 use super::signalling::{Board, Signalling};
+use super::wires::Wires;
 use crate::load::interrupt;
 use crate::load::network::NetworkOptions;
 use crate::load::options::LoadOptions;
@@ -18,8 +19,8 @@ use crate::load::process::{self, Reading};
 use crate::load::report::{Heard, Latency, LoadUse, ProcessUse, Report};
 use crate::load::target::Target;
 use crate::load::ua::{Dialog, Signature};
-use crate::net::clock::{Clock, media_thread_priority};
-use crate::net::media::{Backend, MediaIo};
+use crate::net::clock::{Clock, media_thread_priority, precise_wakeups};
+use crate::net::media::Backend;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ const SAMPLE_END: Duration = Duration::from_millis(450);
 const HANG_UP_LIMIT: Duration = Duration::from_secs(6);
 /// Microseconds between two looks at the signalling timers.
 const TIMERS_US: u64 = 20_000;
+/// Microseconds between two looks at signalling, where slots are shorter.
+const LOOK_US: u64 = 500;
 /// Microseconds between two updates of the progress bar.
 const PROGRESS_US: u64 = 250_000;
 
@@ -53,7 +56,7 @@ enum Phase {
 pub struct Engine<'a> {
     options: &'a LoadOptions,
     clock: Clock,
-    io: MediaIo,
+    wires: Wires,
     signalling: Signalling,
     sender: Sender,
     voices: Voices,
@@ -99,12 +102,17 @@ impl<'a> Engine<'a> {
             Signalling::open(signature, local, options.sip_sockets).map_err(LoadError::Sockets)?;
         let backend = if options.epoll { Backend::Epoll } else { Backend::Auto };
         let (rooms, calls) = people(options, targets, signalling.sockets(), &mut rng);
+        let wires = if options.exact {
+            Wires::exact(clock, calls.len())
+        } else {
+            Wires::batched(backend, calls.len()).map_err(LoadError::Sockets)?
+        };
         Ok(Engine {
             options,
             clock,
-            io: MediaIo::open(backend, calls.len()).map_err(LoadError::Sockets)?,
+            wires,
             signalling,
-            sender: Sender::new(options.slot, options.ptime, network),
+            sender: Sender::new(options.slot_us(), options.ptime, network),
             voices: Voices::new(codec, options.talkers as usize, options.ptime),
             calls,
             rooms,
@@ -122,27 +130,52 @@ impl<'a> Engine<'a> {
     /// Runs from the first INVITE to the last answer to a BYE.
     pub fn run(mut self) -> Result<Report, LoadError> {
         self.readings.server_before = self.read_server()?;
-        media_thread_priority();
+        if self.options.exact {
+            // It never sleeps, and must not keep a whole processor from everybody else.
+            precise_wakeups();
+        } else {
+            media_thread_priority();
+        }
         self.began = self.clock.now();
+        let slot_us = self.options.slot_us();
+        // Signalling and phases do not need the fineness of exact slots.
+        let look_every = (LOOK_US / slot_us).max(1);
         let mut slot = 0;
         loop {
-            let deadline = self.began + Duration::from_micros(slot * self.options.slot);
-            self.clock.sleep_until(deadline);
-            let now = self.clock.now();
+            let deadline = self.began + Duration::from_micros(slot * slot_us);
+            let now = self.wait_until(deadline);
             if self.meter.window == Window::Steady {
                 self.meter.late.record(now.since(deadline));
             }
             self.pass(slot, now);
-            if self.advance(now)? {
-                break;
+            if slot.is_multiple_of(look_every) {
+                self.signal(slot, now);
+                if self.advance(now)? {
+                    break;
+                }
             }
-            if slot.is_multiple_of(PROGRESS_US / self.options.slot) {
+            if slot.is_multiple_of(PROGRESS_US / slot_us) {
                 self.show_progress(now);
             }
             slot += 1;
         }
         self.progress.finish_and_clear();
         Ok(self.report())
+    }
+
+    /// Waits for a slot to begin; exact ones are too short to sleep.
+    fn wait_until(&self, deadline: Instant) -> Instant {
+        if !self.options.exact {
+            self.clock.sleep_until(deadline);
+            return self.clock.now();
+        }
+        loop {
+            let now = self.clock.now();
+            if now >= deadline {
+                return now;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// One slot: what came, what is due, what is sent.
@@ -154,18 +187,34 @@ impl<'a> Engine<'a> {
             meter: &mut self.meter,
             voices: &self.voices,
         };
-        self.io.poll(|token, _, datagram| receive(token, datagram, now, sampling, &mut field));
-        self.sender.send(self.clock.now(), slot, &mut field, &mut self.io);
-        self.io.flush();
+        match &mut self.wires {
+            Wires::Batched { io, .. } => {
+                io.poll(|token, _, datagram| receive(token, datagram, now, sampling, &mut field));
+            }
+            // A phone looks at what has come when it speaks.
+            Wires::Exact(wires) => {
+                for &index in self.sender.due(slot) {
+                    wires.receive(index, now, |arrived, datagram| {
+                        receive(index, datagram, arrived, sampling, &mut field);
+                    });
+                }
+            }
+        }
+        self.sender.send(self.clock.now(), slot, &mut field, &mut self.wires);
+        self.wires.flush();
+    }
+
+    /// Messages that came, and requests that are due again.
+    fn signal(&mut self, slot: u64, now: Instant) {
         let mut board = Board {
             calls: &mut self.calls,
             rooms: &mut self.rooms,
             meter: &mut self.meter,
             sender: &mut self.sender,
-            io: &mut self.io,
+            wires: &mut self.wires,
         };
         self.signalling.receive(self.clock.now(), &mut board);
-        if slot.is_multiple_of(TIMERS_US / self.options.slot) {
+        if slot.is_multiple_of(TIMERS_US / self.options.slot_us()) {
             self.signalling.handle_timers(now, &mut board);
         }
     }
@@ -196,7 +245,7 @@ impl<'a> Engine<'a> {
             let call = &mut self.calls[next as usize];
             let (socket, port) = self.ports.bind().map_err(LoadError::Sockets)?;
             call.rtp_port = port;
-            call.socket = Some(self.io.add(socket, next).map_err(LoadError::Sockets)?);
+            self.wires.add(next, socket).map_err(LoadError::Sockets)?;
             self.signalling.invite(self.clock.now(), next, call, &self.rooms[call.room as usize]);
             next += 1;
         }
@@ -321,12 +370,12 @@ impl<'a> Engine<'a> {
         let expected = self.expected(self.steady);
         let (meter, signalling) = (self.meter, self.signalling);
         let lost = meter.sequences.lost.max(0) as f64;
-        let counters = self.io.counters();
+        let counters = self.wires.counters();
         let errors =
             counters.send_full + counters.send_refused + counters.send_unreachable + counters.send_failed;
         let load = LoadUse {
-            backend: self.io.name().to_owned(),
-            slot_ms: self.options.slot as f64 / 1000.0,
+            backend: self.wires.name().to_owned(),
+            slot_ms: self.options.slot_us() as f64 / 1000.0,
             slot_late_ms: meter.late.spread(),
             send_errors: errors,
             ..self.readings.load
@@ -405,11 +454,10 @@ fn people(
             sip_socket: (index % u32::from(sip_sockets.max(1))) as u16,
             invited: Instant::ZERO,
             answered: None,
-            socket: None,
             rtp_port: 0,
             peer: None,
             dialog: Dialog::default(),
-            speaker: speaker(slots_per_packet(options.slot, options.ptime), &mut deck, rng),
+            speaker: speaker(slots_per_packet(options.slot_us(), options.ptime), &mut deck, rng),
             listener: Listener { sample: Vec::with_capacity(SAMPLE_LEN + 480), ..Listener::default() },
         });
     }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::call::{Call, Listener, Room, SentTurn};
 use super::heard::SAMPLE_LEN;
 use super::meter::{Meter, Window};
+use super::wires::Wires;
 use crate::audio::AudioCodec;
 use crate::codec::g711;
 use crate::load::marker::Turn;
 use crate::load::network::{Network, NetworkOptions};
 use crate::load::tone::{PERIOD, TONES, encoded_period, room_amplitude, tone_hz};
-use crate::net::media::MediaIo;
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket, is_rtcp, write_header};
 use crate::time::{Duration, Instant};
 
@@ -24,9 +24,8 @@ const SIGN: u8 = 0x80;
 const WATCH: Duration = Duration::from_millis(500);
 /// The time between two turns of a room: longer than [`WATCH`], so that they cannot be confused.
 const TURN_EVERY: Duration = Duration::from_millis(600);
-/// Slots that a packet can be delayed by a bad network: more than the limit of a second has of the
-/// finest slots.
-const WHEEL_SLOTS: usize = 4096;
+/// The longest a bad network delays a packet, in microseconds, and a slot more.
+const DELAY_MAX_US: u64 = 1_000_000;
 /// Calls answered for less than this do not count into the gaps of the set-up.
 const SETTLED: Duration = Duration::from_millis(1000);
 
@@ -94,9 +93,9 @@ impl Sender {
     /// A sender in slots of `slot_us` for packets every `ptime_ms` through `network`.
     pub fn new(slot_us: u64, ptime_ms: u16, network: NetworkOptions) -> Sender {
         let network = (!network.is_perfect()).then(|| Network::new(network));
-        let wheel_slots = if network.is_some() { WHEEL_SLOTS } else { 0 };
+        let wheel_slots = if network.is_some() { DELAY_MAX_US / slot_us.max(1) + 2 } else { 0 };
         let groups = vec![Vec::new(); usize::from(slots_per_packet(slot_us, ptime_ms))];
-        Sender { slot_us, groups, network, wheel: vec![Vec::new(); wheel_slots] }
+        Sender { slot_us, groups, network, wheel: vec![Vec::new(); wheel_slots as usize] }
     }
 
     /// From now on `call` sends in its slot.
@@ -107,9 +106,15 @@ impl Sender {
         }
     }
 
+    /// The calls that send in `slot`.
+    pub fn due(&self, slot: u64) -> &[u32] {
+        let groups = self.groups.len().max(1) as u64;
+        self.groups.get((slot % groups) as usize).map_or(&[], Vec::as_slice)
+    }
+
     /// Queues everything that is due in `slot`, which begins `now`. The caller flushes.
-    pub fn send(&mut self, now: Instant, slot: u64, field: &mut Field<'_>, io: &mut MediaIo) {
-        self.release(slot, field, io);
+    pub fn send(&mut self, now: Instant, slot: u64, field: &mut Field<'_>, wires: &mut Wires) {
+        self.release(slot, field, wires);
         let groups = self.groups.len().max(1) as u64;
         let Some(mut group) = self.groups.get_mut((slot % groups) as usize).map(std::mem::take) else {
             return;
@@ -125,17 +130,18 @@ impl Sender {
                 field.meter.sent += 1;
             }
             match self.network.as_mut().map(Network::pass) {
-                None => transmit(call, &header, &period, field.voices, io),
+                None => transmit(index, call, &header, &period, field.voices, wires),
                 Some(None) => {}
                 Some(Some(delay)) => {
                     let slots_later = delay.as_micros() as u64 / self.slot_us;
                     let held = Held { call: index, header, period };
                     if slots_later == 0 {
-                        transmit(call, &header, &period, field.voices, io);
-                    } else if let Some(bucket) =
-                        self.wheel.get_mut((slot + slots_later) as usize % WHEEL_SLOTS)
-                    {
-                        bucket.push(held);
+                        transmit(index, call, &header, &period, field.voices, wires);
+                    } else {
+                        let place = (slot + slots_later) as usize % self.wheel.len().max(1);
+                        if let Some(bucket) = self.wheel.get_mut(place) {
+                            bucket.push(held);
+                        }
                     }
                 }
             }
@@ -147,11 +153,12 @@ impl Sender {
     }
 
     /// Sends what the bad network held back until `slot`.
-    fn release(&mut self, slot: u64, field: &mut Field<'_>, io: &mut MediaIo) {
-        let Some(bucket) = self.wheel.get_mut(slot as usize % WHEEL_SLOTS) else { return };
+    fn release(&mut self, slot: u64, field: &mut Field<'_>, wires: &mut Wires) {
+        let place = slot as usize % self.wheel.len().max(1);
+        let Some(bucket) = self.wheel.get_mut(place) else { return };
         for held in bucket.drain(..) {
             if let Some(call) = field.calls.get(held.call as usize) {
-                transmit(call, &held.header, &held.period, field.voices, io);
+                transmit(held.call, call, &held.header, &held.period, field.voices, wires);
             }
         }
     }
@@ -200,15 +207,22 @@ fn next_header(call: &mut Call, voices: &Voices) -> RtpHeader {
 }
 
 /// Queues one packet.
-fn transmit(call: &Call, header: &RtpHeader, period: &[u8; PERIOD], voices: &Voices, io: &mut MediaIo) {
-    let (Some(key), Some(peer)) = (call.socket, call.peer) else { return };
+fn transmit(
+    index: u32,
+    call: &Call,
+    header: &RtpHeader,
+    period: &[u8; PERIOD],
+    voices: &Voices,
+    wires: &mut Wires,
+) {
+    let Some(peer) = call.peer else { return };
     let mut packet = [0; HEADER_LEN + PAYLOAD_MAX];
     if let Some(head) = packet.first_chunk_mut::<HEADER_LEN>() {
         write_header(header, head);
     }
     let payload = &mut packet[HEADER_LEN..HEADER_LEN + voices.payload_len];
     payload.chunks_mut(PERIOD).for_each(|part| part.copy_from_slice(&period[..part.len()]));
-    io.send(key, peer, &packet[..HEADER_LEN + voices.payload_len]);
+    wires.send(index, peer, &packet[..HEADER_LEN + voices.payload_len]);
 }
 
 /// Notes a datagram that arrived on call `index`'s socket. `sampling` says whether sound is kept for

@@ -10,8 +10,8 @@ use socket2::SockRef;
 use super::call::{Call, Retransmit, Room, State};
 use super::media::Sender;
 use super::meter::Meter;
+use super::wires::Wires;
 use crate::load::ua::{Dialog, Line, Message, Signature, response};
-use crate::net::media::MediaIo;
 use crate::time::{Duration, Instant};
 
 /// How long a final answer to an INVITE is waited for (RFC 3261 timer B).
@@ -54,7 +54,7 @@ pub struct Board<'a> {
     /// Where answered calls send from.
     pub sender: &'a mut Sender,
     /// Where their sockets are.
-    pub io: &'a mut MediaIo,
+    pub wires: &'a mut Wires,
 }
 
 impl Signalling {
@@ -207,7 +207,7 @@ impl Signalling {
         let Some(room) = board.rooms.get_mut(call.room as usize) else { return };
         call.state = State::Talking;
         room.talking += 1;
-        let connected = call.socket.zip(peer).is_some_and(|(key, peer)| board.io.connect(key, peer).is_ok());
+        let connected = peer.is_some_and(|peer| board.wires.connect(index, peer).is_ok());
         if !connected {
             *self.failed.entry("no media".to_owned()).or_default() += 1;
             return self.hang_up(now, index, call, room);
@@ -276,7 +276,5 @@ impl Signalling {
 fn close(index: u32, board: &mut Board<'_>) {
     let Some(call) = board.calls.get_mut(index as usize) else { return };
     call.state = State::Over;
-    if let Some(key) = call.socket.take() {
-        board.io.remove(key);
-    }
+    board.wires.remove(index);
 }
