@@ -11,6 +11,7 @@ pub mod time;
 pub mod codec;
 pub mod mixer;
 pub mod plane;
+pub mod prefetch;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;

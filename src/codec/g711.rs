@@ -32,8 +32,26 @@ pub const fn silence(codec: AudioCodec) -> u8 {
     }
 }
 
+/// The byte that decodes to zero, where the law has one: A-law has no zero.
+pub const fn zero(codec: AudioCodec) -> Option<u8> {
+    match codec {
+        AudioCodec::Pcmu => Some(0xff),
+        AudioCodec::Pcma => None,
+    }
+}
+
 /// Decodes `payload` into `pcm` by the codec's law, as far as the shorter one reaches.
 pub fn decode(codec: AudioCodec, payload: &[u8], pcm: &mut [i16]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature.
+        return unsafe { wide::decode(codec, payload, pcm) };
+    }
+    decode_by_law(codec, payload, pcm);
+}
+
+#[inline(always)]
+fn decode_by_law(codec: AudioCodec, payload: &[u8], pcm: &mut [i16]) {
     match codec {
         AudioCodec::Pcmu => decode_ulaw(payload, pcm),
         AudioCodec::Pcma => decode_alaw(payload, pcm),
@@ -42,6 +60,32 @@ pub fn decode(codec: AudioCodec, payload: &[u8], pcm: &mut [i16]) {
 
 /// Encodes `pcm` into `payload` by the codec's law, as far as the shorter one reaches.
 pub fn encode(codec: AudioCodec, pcm: &[i16], payload: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature.
+        return unsafe { wide::encode(codec, pcm, payload) };
+    }
+    encode_by_law(codec, pcm, payload);
+}
+
+/// The same loops, compiled for processors with vectors of 32 bytes: every one of the last ten years.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use super::{AudioCodec, decode_by_law, encode_by_law};
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn decode(codec: AudioCodec, payload: &[u8], pcm: &mut [i16]) {
+        decode_by_law(codec, payload, pcm);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn encode(codec: AudioCodec, pcm: &[i16], payload: &mut [u8]) {
+        encode_by_law(codec, pcm, payload);
+    }
+}
+
+#[inline(always)]
+fn encode_by_law(codec: AudioCodec, pcm: &[i16], payload: &mut [u8]) {
     match codec {
         AudioCodec::Pcmu => encode_ulaw(pcm, payload),
         AudioCodec::Pcma => encode_alaw(pcm, payload),
@@ -49,6 +93,7 @@ pub fn encode(codec: AudioCodec, pcm: &[i16], payload: &mut [u8]) {
 }
 
 /// Decodes µ-law bytes to 16-bit samples.
+#[inline(always)]
 pub fn decode_ulaw(payload: &[u8], pcm: &mut [i16]) {
     for (sample, &byte) in pcm.iter_mut().zip(payload) {
         let code = !byte;
@@ -58,6 +103,7 @@ pub fn decode_ulaw(payload: &[u8], pcm: &mut [i16]) {
 }
 
 /// Encodes 16-bit samples to µ-law bytes.
+#[inline(always)]
 pub fn encode_ulaw(pcm: &[i16], payload: &mut [u8]) {
     for (byte, &sample) in payload.iter_mut().zip(pcm) {
         let (magnitude, sign) = folded(sample);
@@ -68,6 +114,7 @@ pub fn encode_ulaw(pcm: &[i16], payload: &mut [u8]) {
 }
 
 /// Decodes A-law bytes to 16-bit samples.
+#[inline(always)]
 pub fn decode_alaw(payload: &[u8], pcm: &mut [i16]) {
     for (sample, &byte) in pcm.iter_mut().zip(payload) {
         let code = byte ^ ALAW_TOGGLE;
@@ -80,6 +127,7 @@ pub fn decode_alaw(payload: &[u8], pcm: &mut [i16]) {
 }
 
 /// Encodes 16-bit samples to A-law bytes.
+#[inline(always)]
 pub fn encode_alaw(pcm: &[i16], payload: &mut [u8]) {
     for (byte, &sample) in payload.iter_mut().zip(pcm) {
         let (magnitude, sign) = folded(sample);
@@ -91,7 +139,7 @@ pub fn encode_alaw(pcm: &[i16], payload: &mut [u8]) {
 }
 
 /// The middle of the interval that a 7-bit segment and step name, bias included.
-#[inline]
+#[inline(always)]
 fn magnitude_of(step: u32) -> i32 {
     let value = f32::from_bits((step << STEP_SHIFT) + HALF_STEP + (EXPONENT_7 << 23));
     ((value + INTEGER_IN_MANTISSA).to_bits() & MANTISSA) as i32
@@ -99,14 +147,14 @@ fn magnitude_of(step: u32) -> i32 {
 
 /// A sample's magnitude and its sign as bit 7. Negative ones fold by one's complement as in the
 /// reference of ITU-T G.191, so that a sample halfway between two values goes up on both sides.
-#[inline]
+#[inline(always)]
 fn folded(sample: i16) -> (i32, u8) {
     let sample = i32::from(sample);
     let mask = sample >> 31;
     (sample ^ mask, (mask & 0x80) as u8)
 }
 
-#[inline]
+#[inline(always)]
 fn signed(magnitude: i32, is_negative: bool) -> i16 {
     let mask = -i32::from(is_negative);
     ((magnitude ^ mask) - mask) as i16

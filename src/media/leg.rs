@@ -160,6 +160,13 @@ impl Leg {
         self.poll_digit()
     }
 
+    /// Asks for the memory that the next packet and the next tick need, beyond this value's own, which
+    /// it reads.
+    pub fn prefetch(&self) {
+        self.incoming.prefetch();
+        self.voice.prefetch();
+    }
+
     /// Takes the next frame of the leg and says whether its voice is open.
     pub fn listen(&mut self, now: Instant, gate: bool) -> Voiced {
         if self.hears != Hears::Room || !self.media.receive {

@@ -57,7 +57,7 @@ impl Default for PlayoutSettings {
 /// What a frame is made of; of several, the last in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pulled {
-    /// Nothing came, or not for long: the frame is zero.
+    /// Nothing came, or not for long, or only silence for long: the frame is zero.
     Silence,
     /// What was sent.
     Normal,
@@ -123,6 +123,8 @@ pub struct Playout {
     /// Duration of the packets, in timestamp units.
     packet: u32,
     since_stretch: u32,
+    /// Zero samples in a row at the end of what was heard, counted no further than the line's past.
+    zeros: usize,
     frame_level: u32,
     speech_level: u32,
     counts: Counts,
@@ -170,6 +172,7 @@ impl Playout {
             made_up: 0,
             packet: frame as u32,
             since_stretch: 0,
+            zeros: 0,
             frame_level: 0,
             speech_level: 0,
             counts: Counts::default(),
@@ -239,7 +242,8 @@ impl Playout {
         }
     }
 
-    /// Writes the next frame, of at most 20 ms.
+    /// Writes the next frame, of at most 20 ms. A frame of [`Pulled::Silence`] may be left as it is
+    /// instead of zeroed.
     pub fn pull(&mut self, now: Instant, out: &mut [i16]) -> Pulled {
         let frame = out.len() as u32;
         if let Some((least, most)) = self.transits.take() {
@@ -251,9 +255,9 @@ impl Playout {
             self.delay.record(most);
         }
         self.last_pull = Some((now, frame));
-        if !self.is_playing && !self.start(frame) {
+        let is_silent = if self.is_playing { self.pass_silence(frame) } else { !self.start(frame) };
+        if is_silent {
             self.clock = self.clock.wrapping_add(frame);
-            out.fill(0);
             return Pulled::Silence;
         }
         let mut pulled = Pulled::Normal;
@@ -271,6 +275,14 @@ impl Playout {
             self.stop();
         }
         pulled
+    }
+
+    /// Asks for the memory that the next packet and the next frame need.
+    pub fn prefetch(&self) {
+        self.store.prefetch();
+        if self.zeros < self.concealer.past_len() {
+            self.line.prefetch(FRAME_MAX_MS * self.units_per_ms as usize);
+        }
     }
 
     /// The counts so far and the delay now.

@@ -22,8 +22,8 @@ pub const FRAME: usize = (RATE_HZ / 1000) as usize * TICK_MS as usize;
 #[derive(Debug)]
 pub struct Room {
     pub(super) shape: RoomShape,
-    /// Which of the shard's slots it ticks in.
-    pub(super) slot: usize,
+    /// Which of the shard's lanes it ticks in.
+    pub(super) lane: usize,
     pub(super) legs: Vec<LegKey>,
     limiter: Limiter,
 }
@@ -91,8 +91,8 @@ impl Scratch {
 }
 
 impl Room {
-    pub(super) fn new(shape: RoomShape, slot: usize) -> Self {
-        Self { shape, slot, legs: Vec::new(), limiter: Limiter::default() }
+    pub(super) fn new(shape: RoomShape, lane: usize) -> Self {
+        Self { shape, lane, legs: Vec::new(), limiter: Limiter::default() }
     }
 
     /// One tick: everybody's next frame in, everybody's next packet out.

@@ -29,7 +29,7 @@ pub use wake::Waker;
 pub const DATAGRAM_MAX: usize = 1500;
 
 /// Sweeps that sockets can be spread over ([`MediaIo::sweep`]).
-pub const SWEEPS: usize = 32;
+pub const SWEEPS: usize = 80;
 
 /// Which system interface drives the sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::media::leg::LegSettings;
-use crate::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard, TICK_MS};
+use crate::media::shard::{Applied, Channel, LANES, LegKey, Outbound, SLOT, SLOTS, Shard, TICK_MS};
 use crate::net::clock::{self, Clock, Priority};
-use crate::net::media::{Backend, MediaIo, PortPair, SocketKey, Waker};
+use crate::net::media::{Backend, MediaIo, PortPair, SWEEPS, SocketKey, Waker};
 use crate::obs::Histogram;
 use crate::plane::{ShardCommand, ShardReport};
 use crate::rng::Rng;
@@ -22,9 +22,13 @@ pub const ORDERS_MAX: usize = 1024;
 /// How long a slot goes on applying orders (it applies one at least), so that a burst of calls, or of
 /// sockets to close, does not delay the audio of the others.
 const ORDERS_FOR: Duration = Duration::from_micros(250);
-/// Beyond so many legs, a leg's socket is looked at once a tick instead of in every slot: cheaper by
-/// a tenth, but the times of arrival, and with them the RTCP jitter, are then known to a tick only.
+/// Beyond so many legs, a leg's socket is looked at once a tick, right before it, instead of in every
+/// slot: cheaper, but the times of arrival, and with them the RTCP jitter, are then known to a tick
+/// only.
 const SWEEP_FROM_LEGS: usize = 200;
+/// Below so many legs, sockets are looked at in every slot again.
+const SWEEP_TO_LEGS: usize = 100;
+const _: () = assert!(SLOTS * LANES <= SWEEPS);
 /// Reports handed to the control plane in one slot.
 const REPORTS_PER_SLOT: usize = 256;
 /// Slots missed by more than this are skipped rather than caught up: 200 ms.
@@ -236,6 +240,8 @@ struct Loop {
     reports: ReportOutlet,
     gauges: Arc<ThreadGauges>,
     stop: Arc<AtomicBool>,
+    /// Whether sockets are looked at once a tick.
+    is_sweeping: bool,
 }
 
 impl Loop {
@@ -256,6 +262,7 @@ impl Loop {
             reports: setup.reports,
             gauges,
             stop,
+            is_sweeping: false,
         }
     }
 
@@ -291,10 +298,8 @@ impl Loop {
             // not look like a network that delivers late.
             let now = deadline;
             self.apply_orders();
-            self.receive(now, slot);
-            if self.shard.has_work_in(slot % SLOTS) {
-                self.shard.tick(now, slot % SLOTS, &mut self.wires);
-                self.wires.io.flush();
+            self.choose_sweeping();
+            if self.run_lanes(now, slot) {
                 self.measure(deadline);
             }
             self.report();
@@ -306,17 +311,34 @@ impl Loop {
         }
     }
 
-    /// Takes what has come: of the sockets that anyone may send to as soon as it is there, of the
-    /// connected ones in one sweep, a slot before their rooms tick. A packet that came in the slot
-    /// between is the next tick's, whether or not it was read: the jitter buffer's guard is as long.
-    fn receive(&mut self, now: Instant, slot: usize) {
+    /// Receives, ticks and sends, lane by lane; tells whether there was anything to do.
+    ///
+    /// The sockets that anyone may send to are read as soon as something is there; those of a busy
+    /// shard's settled peers when it is their lane's turn.
+    fn run_lanes(&mut self, now: Instant, slot: usize) -> bool {
         let Self { shard, wires, .. } = self;
-        let mut deliver = |token, from, datagram: &mut [u8]| {
+        wires.io.poll(|token, from, datagram| {
             let (leg, channel) = Wires::leg_of(token);
             shard.receive(now, leg, channel, from, datagram);
-        };
-        wires.io.poll(&mut deliver);
-        wires.io.poll_sweep((slot + 1) % SLOTS, &mut deliver);
+        });
+        let mut has_worked = false;
+        for lane in Shard::lanes_of(slot) {
+            if !shard.has_work_in(lane) {
+                continue;
+            }
+            has_worked = true;
+            shard.prefetch_lane(lane);
+            // What is read right before the tick came at some time since the last one. For the jitter
+            // buffer it counts as having come a slot ago: in time, and not in the last moment.
+            let came = now.saturating_sub(SLOT);
+            wires.io.poll_sweep(lane, |token, from, datagram| {
+                let (leg, channel) = Wires::leg_of(token);
+                shard.receive(came, leg, channel, from, datagram);
+            });
+            shard.tick_lane(now, lane, wires);
+            wires.io.flush();
+        }
+        has_worked
     }
 
     fn apply_orders(&mut self) {
@@ -327,7 +349,7 @@ impl Loop {
             match self.shard.command(now, command, &mut self.wires) {
                 Applied::Added(key) => {
                     let added = sockets.ok_or_else(|| io::Error::other("a leg without sockets"));
-                    let sweep = (self.shard.leg_count() > SWEEP_FROM_LEGS).then(|| self.shard.slot_of(key));
+                    let sweep = self.is_sweeping.then(|| self.shard.lane_of(key));
                     if added.and_then(|sockets| self.wires.add(key, sweep, sockets)).is_err() {
                         self.shard.fail_leg(key);
                     }
@@ -340,6 +362,21 @@ impl Loop {
                 Applied::Done | Applied::Refused => {}
             }
             now = self.clock.now();
+        }
+    }
+
+    /// Looks at sockets once a tick from so many legs on, and in every slot again when they are few.
+    fn choose_sweeping(&mut self) {
+        let legs = self.shard.leg_count();
+        let bound = if self.is_sweeping { SWEEP_TO_LEGS } else { SWEEP_FROM_LEGS };
+        if self.is_sweeping == (legs > bound) {
+            return;
+        }
+        self.is_sweeping = legs > bound;
+        for leg in self.shard.leg_keys() {
+            if let Some(rtp) = self.wires.keys(leg).rtp {
+                self.wires.io.sweep(rtp, self.is_sweeping.then(|| self.shard.lane_of(leg)));
+            }
         }
     }
 

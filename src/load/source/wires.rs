@@ -226,12 +226,12 @@ fn read(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<Dura
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel filled the message's control part, which is aligned for its headers.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
-    let noted = header.filter(|header| {
-        header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_TIMESTAMPNS
-    });
+    let noted = header
+        .filter(|header| header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_TIMESTAMPNS);
     let arrived = noted.map(|header| {
         // SAFETY: a note of this type holds a timespec.
-        let time: libc::timespec = unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+        let time: libc::timespec =
+            unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
         Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
     });
     Ok((length, arrived))

@@ -158,6 +158,11 @@ impl Incoming {
         }
     }
 
+    /// Asks for the memory that the next tick needs, beyond this value's own.
+    pub fn prefetch(&self) {
+        self.playout.prefetch();
+    }
+
     /// Writes the next frame; false when it is known to be silence.
     pub fn pull(&mut self, now: Instant, frame: &mut [i16]) -> bool {
         self.playout.pull(now, frame) != Pulled::Silence

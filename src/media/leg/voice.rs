@@ -3,6 +3,7 @@
 use crate::media::room::FRAME;
 use crate::mixer::kernel;
 use crate::mixer::speakers::{Detector, Voice as Judged};
+use crate::prefetch::prefetch;
 
 /// A frame of 20 ms at the room's rate.
 type Frame = [i16; FRAME];
@@ -45,8 +46,10 @@ pub struct Voice {
     was_chosen: bool,
     in_mix: InMix,
     mean_square: u32,
-    /// Whether `newest` and `before` are all zero, so that silence costs nothing.
+    /// Whether `newest` is all zero, so that silence costs nothing.
     is_zero: bool,
+    /// The same of `before`.
+    was_zero: bool,
 }
 
 impl Voice {
@@ -64,6 +67,15 @@ impl Voice {
             in_mix: InMix::Nothing,
             mean_square: 0,
             is_zero: true,
+            was_zero: true,
+        }
+    }
+
+    /// Asks for the memory of the next frame.
+    pub fn prefetch(&self) {
+        if !self.is_zero || self.judged != Judged::Silent {
+            prefetch(&*self.before);
+            prefetch(&*self.newest);
         }
     }
 
@@ -72,16 +84,18 @@ impl Voice {
         self.was_chosen = self.chosen;
         self.chosen = false;
         std::mem::swap(&mut self.newest, &mut self.before);
-        let was_zero = self.is_zero;
-        if !pull(&mut self.newest[..]) {
+        std::mem::swap(&mut self.is_zero, &mut self.was_zero);
+        if pull(&mut self.newest[..]) {
+            self.is_zero = self.newest.iter().fold(0, |any, &sample| any | sample) == 0;
+        } else if !self.is_zero {
             self.newest.fill(0);
+            self.is_zero = true;
         }
-        self.is_zero = self.newest.iter().fold(0, |any, &sample| any | sample) == 0;
         self.mean_square = if self.is_zero { 0 } else { kernel::mean_square(&self.newest[..]) };
         self.judged = if gate {
             self.detector.judge(self.mean_square)
         } else {
-            ungated(self.judged, self.is_zero && was_zero)
+            ungated(self.judged, self.is_zero && self.was_zero)
         };
         match self.judged {
             Judged::Silent => self.behind = false,

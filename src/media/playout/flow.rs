@@ -52,10 +52,59 @@ impl Playout {
         self.made_up > 0 && self.store.len() > 2 && self.excess().is_some_and(|excess| excess > limit)
     }
 
+    /// Passes over a frame that is silence after a past of silence, in time and without a gap: it is
+    /// what is in the line already. Muted phones send hours of it.
+    pub(super) fn pass_silence(&mut self, frame: u32) -> bool {
+        let is_at_rest = self.zeros >= self.concealer.past_len()
+            && self.line.ahead() == 0
+            && self.concealer.run() == 0
+            && self.made_up == 0
+            && self.excess() == Some(0);
+        if !is_at_rest || !self.is_silence_next(frame) {
+            return false;
+        }
+        let end = self.next.wrapping_add(frame);
+        while self.next != end {
+            self.pass_piece();
+        }
+        self.measure_silence();
+        true
+    }
+
+    /// Whether the store goes on with pieces of silence that make up exactly `frame`.
+    fn is_silence_next(&self, frame: u32) -> bool {
+        let Some(zero) = g711::zero(self.codec) else { return false };
+        let mut length = 0;
+        for piece in (0..).map_while(|index| self.store.piece(index)) {
+            let follows = piece.timestamp == self.next.wrapping_add(length);
+            if !follows || piece.payload.iter().any(|&byte| byte != zero) {
+                return false;
+            }
+            length += piece.duration;
+            if length >= frame {
+                return length == frame;
+            }
+        }
+        false
+    }
+
+    /// Goes on to the end of the oldest piece.
+    fn pass_piece(&mut self) {
+        let Some(front) = self.store.front() else { return };
+        let (sequence, end) = (front.sequence, front.end());
+        self.store.pop();
+        self.next = end;
+        self.made_up = 0;
+        if self.last_sequence != Some(sequence) {
+            self.count_gap(sequence);
+            self.loss.record_played();
+            self.last_sequence = Some(sequence);
+        }
+    }
+
     /// Decodes the oldest piece into the line, from its sample `skip` on.
     pub(super) fn play(&mut self, skip: usize) -> Pulled {
         let Some(front) = self.store.front() else { return Pulled::Normal };
-        let (sequence, end) = (front.sequence, front.end());
         let payload = front.payload.get(skip..).unwrap_or_default();
         let (past, room) = self.line.room(payload.len());
         g711::decode(self.codec, payload, room);
@@ -66,14 +115,7 @@ impl Playout {
         }
         let length = room.len();
         self.line.grow(length);
-        self.store.pop();
-        self.next = end;
-        self.made_up = 0;
-        if self.last_sequence != Some(sequence) {
-            self.count_gap(sequence);
-            self.loss.record_played();
-            self.last_sequence = Some(sequence);
-        }
+        self.pass_piece();
         pulled
     }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::codec::stretch::{Care, Stretch};
+use crate::prefetch::prefetch;
 
 /// Samples in a row, with a cursor between the heard and the unheard.
 pub struct Line {
@@ -27,6 +28,11 @@ impl Line {
     /// Bytes on the heap.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.samples)
+    }
+
+    /// Asks for the memory of what is heard next, and of `more` samples after it.
+    pub fn prefetch(&self, more: usize) {
+        prefetch(&self.samples[self.at..self.samples.len().min(self.end + more)]);
     }
 
     /// Samples not heard yet.

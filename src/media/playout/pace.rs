@@ -140,9 +140,20 @@ impl Playout {
 
     /// Follows the level of the speech.
     pub(super) fn measure(&mut self, frame: &[i16]) {
-        self.frame_level = mean_square(frame);
+        self.follow(mean_square(frame));
+        let is_zero = self.frame_level == 0 && frame.iter().fold(0, |any, &sample| any | sample) == 0;
+        self.zeros = if is_zero { (self.zeros + frame.len()).min(self.concealer.past_len()) } else { 0 };
+    }
+
+    /// The same for a frame that is known to be zero after others.
+    pub(super) fn measure_silence(&mut self) {
+        self.follow(0);
+    }
+
+    fn follow(&mut self, level: u32) {
+        self.frame_level = level;
         self.speech_level -= self.speech_level >> SPEECH_FALL_SHIFT;
-        self.speech_level = self.speech_level.max(self.frame_level);
+        self.speech_level = self.speech_level.max(level);
     }
 }
 

@@ -54,6 +54,9 @@ impl Bench {
         self.now += Duration::from_millis(10);
         let mut out = vec![1; 160];
         let pulled = self.playout.pull(self.now, &mut out);
+        if pulled == Pulled::Silence {
+            out.fill(0);
+        }
         self.now += Duration::from_millis(10);
         (pulled, out)
     }
@@ -74,6 +77,46 @@ impl Bench {
             })
             .collect()
     }
+}
+
+#[test]
+fn a_muted_phone_is_passed_over_and_its_next_word_is_whole() {
+    let mut bench = Bench::new();
+    bench.talk(10);
+    let mut pulled = Vec::new();
+    for _ in 0..50 {
+        bench.send(&[0; 160]);
+        pulled.push(bench.tick());
+    }
+    assert!(pulled.iter().all(|(_, frame)| frame == &[0; 160]), "silence is silence");
+    assert_eq!(pulled[4..], vec![(Pulled::Silence, vec![0; 160]); 46], "once the past is silence too");
+    let word = marked(320);
+    let heard: Vec<i16> = word
+        .chunks(160)
+        .flat_map(|packet| {
+            bench.send(packet);
+            bench.tick().1
+        })
+        .collect();
+    assert_eq!(heard, word);
+    let stats = bench.playout.stats();
+    assert_eq!((stats.received, stats.lost, stats.concealed_ms, stats.delay_ms), (62, 0, 0, 0));
+}
+
+#[test]
+fn a_muted_phone_that_loses_packets_is_counted_as_any_other() {
+    let mut bench = Bench::new();
+    for packet in 0..100 {
+        if packet == 60 {
+            bench.sequence = bench.sequence.wrapping_add(1);
+            bench.timestamp = bench.timestamp.wrapping_add(160);
+        } else {
+            bench.send(&[0; 160]);
+        }
+        bench.tick();
+    }
+    let stats = bench.playout.stats();
+    assert_eq!((stats.received, stats.lost), (99, 1));
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) struct Driver {
     epoll: OwnedFd,
     sockets: Slab<Entry>,
     /// Who is in which sweep.
-    sweeps: [Vec<u32>; SWEEPS],
+    sweeps: Vec<Vec<u32>>,
     capacity: usize,
     generation: u32,
     events: Box<[libc::epoll_event]>,
@@ -72,7 +72,7 @@ impl Driver {
         Ok(Self {
             epoll,
             sockets: Slab::new(),
-            sweeps: Default::default(),
+            sweeps: vec![Vec::new(); SWEEPS],
             capacity,
             generation: 0,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX].into_boxed_slice(),

@@ -100,7 +100,7 @@ pub(super) struct Driver {
     arena: Pages,
     arena_used: usize,
     /// Who is in which sweep.
-    sweeps: [Vec<u32>; SWEEPS],
+    sweeps: Vec<Vec<u32>>,
     /// The datagrams of one part of a sweep.
     swept: Pages,
     /// Whom the sweep asks.
@@ -157,7 +157,7 @@ impl Driver {
             buffers,
             arena: Pages::new(ARENA_BYTES)?,
             arena_used: 0,
-            sweeps: Default::default(),
+            sweeps: vec![Vec::new(); SWEEPS],
             swept: sweep::memory()?,
             asked: Vec::with_capacity(sweep::PART),
             again: Vec::with_capacity(sweep::PART),
