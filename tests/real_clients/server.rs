@@ -92,6 +92,17 @@ impl Server {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
     }
 
+    /// The value of a metric, named with its labels.
+    ///
+    /// # Panics
+    /// When there is no such metric.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (status, text) = http::request(self.http, "GET", "/metrics", None, None).expect("it answers HTTP");
+        assert_eq!(status, 200, "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+    }
+
     /// Makes a conference of this type.
     pub fn conference(&self, r#type: &str) -> Conference<'_> {
         self.conference_of(&json!({ "name": "real clients", "type": r#type }))

@@ -1,6 +1,6 @@
 //! SIPp: what is refused, and how.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::json;
@@ -76,6 +76,23 @@ fn bad_requests_are_answered_by_what_is_wrong_with_them() {
         }
     }
     assert!(conference.calls().is_empty(), "{:#?}", conference.calls());
+}
+
+#[test]
+fn the_call_that_finds_no_rtp_port_gets_503_and_is_counted() {
+    // Of three ports in a row one pair begins with an even one.
+    let server = Server::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST), 3);
+    let conference = server.conference("conference");
+    let first = Sipp::new("call", server.sip, &conference.user()).holding(Duration::from_secs(5)).start();
+    conference.wait_for_joined(1);
+    refused(server.sip, &conference.user(), 503, "Retry-After: ").run();
+    wait_for("the refusal to be counted", Duration::from_secs(5), || {
+        (server.metric("confab_calls_refused_total{reason=\"rtp_ports\"}") == 1.0).then_some(())
+    });
+    first.finish();
+    conference.wait_for_all_left(1);
+    // The port is free again.
+    Sipp::new("call", server.sip, &conference.user()).holding(Duration::from_millis(100)).run();
 }
 
 #[test]
