@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test check budget bench bench-criterion fuzz clean deps-build deps-test deps-bench
+.PHONY: help run build test check budget bench bench-criterion licenses fuzz clean deps-build deps-test deps-bench
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 VENV := target/venv
@@ -63,6 +63,10 @@ bench: deps-build deps-bench ## measure it beside its references; prints the fig
 
 bench-criterion: deps-build ## time the hot paths one by one
 	cargo bench --locked --bench hot_path
+
+licenses: deps-build ## check what is linked in: licences, banned crates, sources (builds cargo-deny the first time)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check licenses bans sources
 
 fuzz: deps-build ## fuzz what reads bytes from the wire, a minute each target
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
