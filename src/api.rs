@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod probe;
 pub mod schema;
+mod webhook;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -145,7 +146,10 @@ pub fn router(state: ApiState) -> Router {
 
 /// Everything under `/v1.0`.
 fn resources() -> Router<SharedState> {
-    use {accesskey as keys, conference as conf, conferencecall as calls, customer as customers};
+    use {
+        accesskey as keys, conference as conf, conferencecall as calls, customer as customers,
+        webhook as hooks,
+    };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
         .route("/conferences/{id}", get(conf::read).put(conf::update).delete(conf::delete))
@@ -157,6 +161,9 @@ fn resources() -> Router<SharedState> {
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
+        .route("/webhooks/failures", get(hooks::failures))
+        .route("/webhooks/failures/{id}/replay", post(hooks::replay_one))
+        .route("/webhooks/replay", post(hooks::replay_all))
         .route("/customer", get(customers::own))
         .route("/customers", get(customers::list).post(customers::create))
         .route("/customers/{id}", get(customers::read).put(customers::update).delete(customers::delete))

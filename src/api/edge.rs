@@ -85,7 +85,7 @@ pub(super) async fn edge(State(shared): State<SharedState>, request: Request, ne
 }
 
 /// The words of our paths; whatever else stands in a path is an id, or nothing of ours.
-const PATH_WORDS: [&str; 17] = [
+const PATH_WORDS: [&str; 20] = [
     "ping",
     "health",
     "metrics",
@@ -97,6 +97,9 @@ const PATH_WORDS: [&str; 17] = [
     "customer",
     "customers",
     "accesskeys",
+    "webhooks",
+    "failures",
+    "replay",
     "direct-hash-regenerate",
     "recording_start",
     "recording_stop",

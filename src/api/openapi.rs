@@ -10,7 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::{accesskey, conference, conferencecall, customer, probe};
+use super::{accesskey, conference, conferencecall, customer, probe, webhook};
 
 /// The errors of a request that needs no key.
 pub(super) struct ErrorsWithoutKey;
@@ -91,6 +91,7 @@ impl Modify for Keys {
         conferencecall::list, conferencecall::read, conferencecall::eject,
         customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,
         accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete,
+        webhook::failures, webhook::replay_one, webhook::replay_all,
         probe::ping, probe::health, probe::metrics,
     ),
     components(schemas(ErrorBody)),

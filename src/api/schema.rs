@@ -76,6 +76,16 @@ pub struct CustomerBody {
     /// Description, for people.
     #[schema(nullable = false)]
     pub detail: Option<String>,
+    /// Where its events are sent: an http or https URI, at most 2048 characters; empty for nowhere.
+    #[schema(nullable = false, max_length = 2048)]
+    pub webhook_uri: Option<String>,
+    /// By which method: POST (also by empty), PUT, PATCH, GET or DELETE.
+    #[schema(nullable = false)]
+    pub webhook_method: Option<String>,
+    /// Signs every event: `X-VoIPBIN-Signature` is then `sha256=` and the hex HMAC-SHA256 of the body.
+    /// Empty for no signature. Never shown.
+    #[schema(nullable = false, max_length = 256, write_only)]
+    pub webhook_secret: Option<String>,
 }
 
 /// The body of POST /accesskeys.

@@ -20,6 +20,7 @@ use crate::control::{self, Control, Inbound, ShardInlet};
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
+use crate::net::http::HttpClient;
 use crate::net::thread::{MediaThread, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
@@ -27,6 +28,7 @@ use crate::plane::ShardReport;
 use crate::rng::Rng;
 use crate::store::{Store, spawn_writer};
 use crate::time::{Duration, Timestamp};
+use crate::webhook::{self, Webhooks};
 
 /// How long after the drain timeout the last writes may take before the server ends without them.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +91,7 @@ pub(super) struct Server {
     signals: Signals,
     bridge: JoinHandle<()>,
     writer: JoinHandle<()>,
+    webhooks: Webhooks,
     http: JoinHandle<io::Result<()>>,
     stop_http: oneshot::Sender<()>,
     media: Vec<Arc<MediaThread>>,
@@ -126,6 +129,17 @@ impl Server {
             .collect();
         let metrics = Metrics::new();
         gather::register(&metrics, &control, &transports, &media);
+        let client = HttpClient::new(wiring::webhook_client(&config))
+            .map_err(|error| Failure::other("the TLS library cannot be used", &error))?;
+        let webhooks = webhook::spawn(webhook::Setup {
+            store: store.clone(),
+            writer: writes.clone(),
+            client,
+            clock: Arc::new(move || clock.both()),
+            rng: rng.fork(),
+            settings: wiring::webhook_schedule(&config),
+        });
+        gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -158,6 +172,7 @@ impl Server {
             signals,
             bridge,
             writer,
+            webhooks,
             http,
             stop_http,
             media,
@@ -181,10 +196,11 @@ impl Server {
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
         self.control.drain().await;
         let limit = self.drain_timeout + FLUSH_TIMEOUT;
-        let Server { mut signals, bridge, writer, http, stop_http, store, media, .. } = self;
+        let Server { mut signals, bridge, writer, webhooks, http, stop_http, store, media, .. } = self;
         let finish = async move {
             // An error is a panic, which was logged; what follows must happen all the same.
             let _ = bridge.await;
+            webhooks.stop().await;
             let _ = writer.await;
             let _ = stop_http.send(());
             let _ = http.await;

@@ -115,7 +115,7 @@ impl Store {
             return Ok((CustomerId(id), false));
         }
         let id = CustomerId::random(rng);
-        let new = NewCustomer { name: DEFAULT_NAME.to_owned(), detail: String::new() };
+        let new = NewCustomer { name: DEFAULT_NAME.to_owned(), ..NewCustomer::default() };
         self.create_customer(id, new, now).await?;
         self.set_setting(DEFAULT_CUSTOMER, id.0.as_bytes()).await?;
         Ok((id, true))

@@ -46,11 +46,12 @@ impl Store {
 }
 
 /// Writes one event within the batch. One that is there already (a retried batch) is left alone.
+/// Returns whether it was new.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     pending: &PendingEvent,
-) -> Result<(), sqlx::Error> {
-    query(
+) -> Result<bool, sqlx::Error> {
+    let done = query(
         "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
          ON CONFLICT (conference_id, seq) DO NOTHING",
     )
@@ -62,7 +63,7 @@ pub(super) async fn insert(
     .bind(pending.event.data.to_string())
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Deletes what the limits do not allow to keep, after these events were written. Returns how many.

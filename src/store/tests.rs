@@ -216,7 +216,7 @@ async fn events_are_trimmed_to_their_limits_and_counted() {
     let store = Store::open(&folder.0).await.expect("a new store");
     let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
     let pending = |seq| match happened(1, seq) {
-        Change::Event { customer, conference, event } => PendingEvent { customer, conference, event },
+        Change::Event { customer, conference, event } => PendingEvent::new(customer, conference, event),
         _ => unreachable!("an event was made"),
     };
     let written: Vec<PendingEvent> = (1..=20).map(pending).collect();

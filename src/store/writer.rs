@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::event::EVENTS_TOTAL_MAX;
+use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
 use super::{Store, count, event};
@@ -47,6 +48,8 @@ pub enum Write {
         /// The answer.
         reply: Reply,
     },
+    /// What became of an event of the outbox.
+    Outbox(OutboxChange),
     /// Tells when every change before it is on disk, trying at once.
     Flush(oneshot::Sender<Result<(), NotDurable>>),
 }
@@ -119,6 +122,11 @@ impl Writer {
                     count(&self.store.inner.counts.changes_dropped, 1);
                 }
             }
+            Write::Outbox(change) => {
+                if !self.pending.absorb_outbox(change) {
+                    count(&self.store.inner.counts.changes_dropped, 1);
+                }
+            }
             Write::Reply { to, reply } => self.waiting.push(Waiting::Reply(to, reply)),
             Write::Flush(done) => self.waiting.push(Waiting::Flush(done)),
         }
@@ -152,8 +160,9 @@ impl Writer {
     async fn commit(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.store.inner.writer.acquire().await?;
         match self.write_batch(&mut connection).await {
-            Ok(trimmed) => {
+            Ok((trimmed, moves)) => {
                 count(&self.store.inner.counts.events_trimmed, trimmed);
+                moves.committed(&self.store);
                 Ok(())
             }
             Err(failure) => {
@@ -164,8 +173,10 @@ impl Writer {
         }
     }
 
-    /// Writes everything that is pending. Returns how many events went to keep the limits.
-    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    /// Writes everything that is pending. Returns how many events went to keep the limits, and what
+    /// that did to the outbox.
+    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<(u64, Moves), sqlx::Error> {
+        let mut moves = Moves::default();
         query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         for record in self.pending.conferences.values() {
             upsert_conference(connection, record).await?;
@@ -174,17 +185,25 @@ impl Writer {
             upsert_conferencecall(connection, call).await?;
         }
         for pending in &self.pending.events {
-            event::insert(connection, pending).await?;
+            if event::insert(connection, pending).await? {
+                outbox::queue(connection, &self.store.inner.fill, pending, &mut moves).await?;
+            }
+        }
+        for change in &self.pending.outbox {
+            outbox::apply(connection, change, &mut moves).await?;
         }
         let trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
         query("COMMIT").execute(connection).await?;
-        Ok(trimmed)
+        Ok((trimmed, moves))
     }
 
     fn succeeded(&mut self) {
         let inner = &self.store.inner;
         count(&inner.counts.commits, 1);
         count(&inner.counts.changes, self.pending.len() as u64);
+        for pending in &self.pending.events {
+            inner.feed.tell(pending);
+        }
         self.pending.clear();
         if self.retry.take().is_some() {
             info!("the store can write again; every change it kept is on disk");

@@ -19,7 +19,7 @@ use confab::bridge::resource::{Address, Conference, ConferenceStatus, Conference
 use confab::control::ControlError;
 use confab::id::{ConferenceId, ConferencecallId, CustomerId};
 use confab::rng::Rng;
-use confab::store::{Store, Write, spawn_writer};
+use confab::store::{OutboxChange, Store, Write, spawn_writer};
 use confab::time::{Instant, Now, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -283,8 +283,17 @@ impl Api {
         call.id.to_string()
     }
 
-    async fn persist(&self, change: Change) {
-        self.writer.send(Write::Change(change)).await.expect("the writer runs");
+    pub async fn persist(&self, change: Change) {
+        self.write(Write::Change(change)).await;
+    }
+
+    /// What became of an event of the outbox.
+    pub async fn settle(&self, change: OutboxChange) {
+        self.write(Write::Outbox(change)).await;
+    }
+
+    async fn write(&self, write: Write) {
+        self.writer.send(write).await.expect("the writer runs");
         let (done, flushed) = oneshot::channel();
         self.writer.send(Write::Flush(done)).await.expect("the writer runs");
         flushed.await.expect("the writer runs").expect("durable");
