@@ -6,6 +6,7 @@
 //! changes and releases each reply only when what it speaks of is on disk.
 
 mod accesskey;
+mod audit;
 mod bootstrap;
 mod customer;
 mod event;
@@ -34,8 +35,10 @@ use tokio::sync::{broadcast, watch};
 
 use crate::id::CustomerId;
 pub use accesskey::{
-    Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, is_access_key, key_digest,
+    Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, Scope, is_access_key,
+    key_digest,
 };
+pub use audit::{AUDITS_KEPT, AUDITS_PER_CUSTOMER_MAX, AUDITS_TOTAL_MAX, Audit};
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
@@ -45,7 +48,9 @@ pub use outbox::{
     OutboxChange, OutboxRow, REPLAY_MAX, Webhook, WebhookFailure,
 };
 pub use page::{Cursor, Page};
-pub use pending::{EVENTS_PENDING_MAX, OUTBOX_CHANGES_PENDING_MAX, RESOURCES_PENDING_MAX};
+pub use pending::{
+    AUDITS_PENDING_MAX, EVENTS_PENDING_MAX, OUTBOX_CHANGES_PENDING_MAX, RESOURCES_PENDING_MAX,
+};
 pub use read::{Ended, Restored};
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
@@ -69,6 +74,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "base", include_str!("store/migrations/0001_base.sql")),
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
     (4, "outbox", include_str!("store/migrations/0004_outbox.sql")),
+    (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
 ];
 
 /// Why the store could not do what was asked.
@@ -123,6 +129,8 @@ pub struct StoreCounters {
     pub webhooks_dead: u64,
     /// Dead letters deleted because a retention limit was reached.
     pub failures_trimmed: u64,
+    /// Entries of the audit log deleted because a retention limit was reached.
+    pub audits_trimmed: u64,
 }
 
 /// The same, as they are counted.
@@ -136,6 +144,7 @@ struct Counts {
     outbox_overflowed: AtomicU64,
     webhooks_dead: AtomicU64,
     failures_trimmed: AtomicU64,
+    audits_trimmed: AtomicU64,
 }
 
 /// Adds to a counter; counters order nothing.
@@ -162,6 +171,8 @@ struct Inner {
     keys: DashMap<[u8; 32], accesskey::CachedKey>,
     /// Grows with every change of a key or customer: a cached key of an older one is not believed.
     keys_generation: AtomicU64,
+    /// Changes with it.
+    keys_changed: watch::Sender<()>,
     admin_digest: RwLock<Option<[u8; 32]>>,
     /// Keeps other servers out of the folder until the last handle is gone.
     _lock: File,
@@ -195,6 +206,7 @@ impl Store {
                 fill: outbox::Fill::default(),
                 keys: DashMap::new(),
                 keys_generation: AtomicU64::new(0),
+                keys_changed: watch::channel(()).0,
                 admin_digest: RwLock::new(None),
                 _lock: lock,
             }),
@@ -214,6 +226,11 @@ impl Store {
     /// that is more than [`FEED_WAITING_MAX`] behind is told how many it missed.
     pub fn listen(&self, customer: CustomerId) -> broadcast::Receiver<Arc<Told>> {
         self.inner.feed.listen(customer)
+    }
+
+    /// Wakes whenever a key or a customer was changed or deleted.
+    pub fn keys_change(&self) -> watch::Receiver<()> {
+        self.inner.keys_changed.subscribe()
     }
 
     /// Ends every listener's feed: the server is ending.
@@ -263,6 +280,7 @@ impl Store {
             outbox_overflowed: read(&counts.outbox_overflowed),
             webhooks_dead: read(&counts.webhooks_dead),
             failures_trimmed: read(&counts.failures_trimmed),
+            audits_trimmed: read(&counts.audits_trimmed),
         }
     }
 }

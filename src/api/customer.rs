@@ -44,8 +44,8 @@ pub(super) async fn list(
     let (after, size) = params.page()?;
     let page = match identity {
         Identity::Admin => shared.state.store.customers(after, size).await?,
-        Identity::Customer(id) => {
-            let own = shared.state.store.customer(id).await?.filter(|_| after.is_none());
+        Identity::Customer(key) => {
+            let own = shared.state.store.customer(key.customer).await?.filter(|_| after.is_none());
             Page { rows: own.into_iter().collect(), next: None }
         }
     };
@@ -60,10 +60,12 @@ pub(super) async fn create(
     _: Admin,
     mut fields: Fields,
 ) -> Result<Json<Customer>, ApiError> {
-    let CustomerChange { name, detail, webhook_uri, webhook_method, webhook_secret } = change(&mut fields)?;
+    let CustomerChange { name, detail, email, webhook_uri, webhook_method, webhook_secret } =
+        change(&mut fields)?;
     let new = NewCustomer {
         name: name.unwrap_or_default(),
         detail: detail.unwrap_or_default(),
+        email: email.unwrap_or_default(),
         webhook_uri: webhook_uri.unwrap_or_default(),
         webhook_method: webhook_method.unwrap_or_default(),
         webhook_secret: webhook_secret.unwrap_or_default(),
@@ -80,8 +82,8 @@ pub(super) async fn read(
     PathId(id): PathId,
 ) -> Result<Json<Customer>, ApiError> {
     let id = CustomerId(id);
-    if let Identity::Customer(own) = identity
-        && own != id
+    if let Identity::Customer(key) = identity
+        && key.customer != id
     {
         return Err(ApiError::no_such(WHAT));
     }
@@ -137,6 +139,7 @@ fn change(fields: &mut Fields) -> Result<CustomerChange, ApiError> {
     let change = CustomerChange {
         name: fields.text("name")?,
         detail: fields.text("detail")?,
+        email: fields.text("email")?,
         webhook_uri: fields.text("webhook_uri")?,
         webhook_method: fields.text("webhook_method")?,
         webhook_secret: fields.text("webhook_secret")?,

@@ -26,7 +26,7 @@ use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
 use crate::rng::Rng;
-use crate::store::{Store, spawn_writer};
+use crate::store::{Store, Write, spawn_writer};
 use crate::time::{Duration, Timestamp};
 use crate::webhook::{self, Webhooks};
 
@@ -157,10 +157,11 @@ impl Server {
         let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
         let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
+        let audits = writes.downgrade();
         let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
-        let state = api_state(&config, clock, &control, &store, &metrics, rng.fork());
+        let state = api_state(&config, clock, &control, &store, audits, &metrics, rng.fork());
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
@@ -202,6 +203,7 @@ impl Server {
             let _ = bridge.await;
             webhooks.stop().await;
             let _ = writer.await;
+            store.end_feeds();
             let _ = stop_http.send(());
             let _ = http.await;
             store.close().await;
@@ -274,6 +276,7 @@ fn api_state(
     clock: Clock,
     control: &Control,
     store: &Store,
+    writer: mpsc::WeakSender<Write>,
     metrics: &Metrics,
     rng: Rng,
 ) -> ApiState {
@@ -290,6 +293,7 @@ fn api_state(
     ApiState {
         control: Arc::new(call),
         store: store.clone(),
+        writer,
         health: Arc::new(health),
         metrics: Arc::new(move || metrics.render()),
         clock: Arc::new(move || clock.both()),

@@ -57,6 +57,7 @@ pub(super) fn api(config: &Config) -> ApiSettings {
         requests_per_s_per_source: http.requests_per_s_per_source,
         burst_per_source: http.requests_per_s_per_source.saturating_mul(2),
         metrics_open: http.metrics_need_no_key(),
+        ..ApiSettings::default()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Customer {
     pub name: String,
     /// Description, for people.
     pub detail: String,
+    /// Where people of it are reached.
+    pub email: String,
     /// Where its events are sent; empty for nowhere.
     pub webhook_uri: String,
     /// The HTTP method they are sent by; empty for POST.
@@ -44,6 +46,8 @@ pub struct NewCustomer {
     pub name: String,
     /// Description.
     pub detail: String,
+    /// Where people of it are reached.
+    pub email: String,
     /// Where its events are sent; empty for nowhere.
     pub webhook_uri: String,
     /// By which HTTP method; empty for POST.
@@ -59,6 +63,8 @@ pub struct CustomerChange {
     pub name: Option<String>,
     /// New description.
     pub detail: Option<String>,
+    /// New address.
+    pub email: Option<String>,
     /// New place for its events.
     pub webhook_uri: Option<String>,
     /// New HTTP method.
@@ -76,8 +82,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Customer, StoreError> {
         sqlx::query(
-            "INSERT INTO customers (id, name, detail, webhook_uri, webhook_method, webhook_secret, tm_create, tm_update, tm_delete) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+            "INSERT INTO customers (id, name, detail, webhook_uri, webhook_method, webhook_secret, tm_create, tm_update, tm_delete, email) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
         )
         .bind(id.to_string())
         .bind(&new.name)
@@ -87,13 +93,15 @@ impl Store {
         .bind(&new.webhook_secret)
         .bind(now.as_micros())
         .bind(Timestamp::NEVER.as_micros())
+        .bind(&new.email)
         .execute(&self.inner.writer)
         .await?;
-        let NewCustomer { name, detail, webhook_uri, webhook_method, .. } = new;
+        let NewCustomer { name, detail, email, webhook_uri, webhook_method, .. } = new;
         Ok(Customer {
             id,
             name,
             detail,
+            email,
             webhook_uri,
             webhook_method,
             tm_create: now,
@@ -138,7 +146,7 @@ impl Store {
         sqlx::query(
             "UPDATE customers SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_update = ?4, \
              webhook_uri = coalesce(?6, webhook_uri), webhook_method = coalesce(?7, webhook_method), \
-             webhook_secret = coalesce(?8, webhook_secret) WHERE id = ?1 AND tm_delete = ?5",
+             webhook_secret = coalesce(?8, webhook_secret), email = coalesce(?9, email) WHERE id = ?1 AND tm_delete = ?5",
         )
         .bind(id.to_string())
         .bind(change.name)
@@ -148,6 +156,7 @@ impl Store {
         .bind(change.webhook_uri)
         .bind(change.webhook_method)
         .bind(change.webhook_secret)
+        .bind(change.email)
         .execute(&self.inner.writer)
         .await?;
         self.customer(id).await
@@ -192,6 +201,7 @@ impl Store {
     pub(super) fn forget_keys(&self) {
         self.inner.keys_generation.fetch_add(1, Ordering::SeqCst);
         self.inner.keys.clear();
+        self.inner.keys_changed.send_replace(());
     }
 }
 
@@ -200,6 +210,7 @@ fn from_row(row: &SqliteRow) -> Result<Customer, StoreError> {
         id: CustomerId(uuid_column(row, "id")?),
         name: row.try_get("name")?,
         detail: row.try_get("detail")?,
+        email: row.try_get("email")?,
         webhook_uri: row.try_get("webhook_uri")?,
         webhook_method: row.try_get("webhook_method")?,
         tm_create: time_column(row, "tm_create")?,

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use super::audit::Audit;
 use super::outbox::OutboxChange;
 use crate::bridge::event::{Change, ConferenceRecord, Event};
 use crate::bridge::resource::Conferencecall;
@@ -15,6 +16,9 @@ use crate::id::{ConferenceId, ConferencecallId, CustomerId};
 pub const RESOURCES_PENDING_MAX: usize = 100_000;
 /// Events that wait while the disk cannot be written. A further one is dropped and counted.
 pub const EVENTS_PENDING_MAX: usize = 65_536;
+/// Entries of the audit log that wait while the disk cannot be written. A further one is dropped and
+/// counted.
+pub const AUDITS_PENDING_MAX: usize = 65_536;
 /// Outcomes of deliveries that wait while the disk cannot be written. A further one is dropped and
 /// counted: its event is told again after a restart.
 pub const OUTBOX_CHANGES_PENDING_MAX: usize = 65_536;
@@ -48,6 +52,7 @@ pub(super) struct Pending {
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
     pub(super) events: Vec<PendingEvent>,
     pub(super) outbox: Vec<OutboxChange>,
+    pub(super) audits: Vec<Audit>,
     resources_max: usize,
     events_max: usize,
 }
@@ -59,6 +64,7 @@ impl Pending {
             conferencecalls: BTreeMap::new(),
             events: Vec::new(),
             outbox: Vec::new(),
+            audits: Vec::new(),
             resources_max,
             events_max,
         }
@@ -69,7 +75,8 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.conferences.len() + self.conferencecalls.len() + self.events.len() + self.outbox.len()
+        let resources = self.conferences.len() + self.conferencecalls.len();
+        resources + self.events.len() + self.outbox.len() + self.audits.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -99,11 +106,21 @@ impl Pending {
         fits
     }
 
+    /// Takes an entry of the audit log in. Returns whether there was room.
+    pub(super) fn absorb_audit(&mut self, audit: Box<Audit>) -> bool {
+        let fits = self.audits.len() < AUDITS_PENDING_MAX;
+        if fits {
+            self.audits.push(*audit);
+        }
+        fits
+    }
+
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
         self.events.clear();
         self.outbox.clear();
+        self.audits.clear();
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::audit::{self, Audit};
 use super::event::EVENTS_TOTAL_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
@@ -50,6 +51,13 @@ pub enum Write {
     },
     /// What became of an event of the outbox.
     Outbox(OutboxChange),
+    /// An entry of the audit log.
+    Audit {
+        /// The entry.
+        audit: Box<Audit>,
+        /// Tells when it is on disk, or that it has to wait for it.
+        done: oneshot::Sender<Result<(), NotDurable>>,
+    },
     /// Tells when every change before it is on disk, trying at once.
     Flush(oneshot::Sender<Result<(), NotDurable>>),
 }
@@ -66,6 +74,16 @@ pub fn spawn_writer(store: Store) -> (mpsc::Sender<Write>, JoinHandle<()>) {
 enum Waiting {
     Reply(oneshot::Sender<Result<Reply, NotDurable>>, Reply),
     Flush(oneshot::Sender<Result<(), NotDurable>>),
+}
+
+/// What a batch did beside what it was given.
+struct Written {
+    /// Events that went to keep the limits.
+    events_trimmed: u64,
+    /// Entries of the audit log that went to keep the limits.
+    audits_trimmed: u64,
+    /// What came into the outbox and left it.
+    moves: Moves,
 }
 
 /// The running writer.
@@ -127,6 +145,12 @@ impl Writer {
                     count(&self.store.inner.counts.changes_dropped, 1);
                 }
             }
+            Write::Audit { audit, done } => {
+                if !self.pending.absorb_audit(audit) {
+                    count(&self.store.inner.counts.changes_dropped, 1);
+                }
+                self.waiting.push(Waiting::Flush(done));
+            }
             Write::Reply { to, reply } => self.waiting.push(Waiting::Reply(to, reply)),
             Write::Flush(done) => self.waiting.push(Waiting::Flush(done)),
         }
@@ -160,9 +184,10 @@ impl Writer {
     async fn commit(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.store.inner.writer.acquire().await?;
         match self.write_batch(&mut connection).await {
-            Ok((trimmed, moves)) => {
-                count(&self.store.inner.counts.events_trimmed, trimmed);
-                moves.committed(&self.store);
+            Ok(written) => {
+                count(&self.store.inner.counts.events_trimmed, written.events_trimmed);
+                count(&self.store.inner.counts.audits_trimmed, written.audits_trimmed);
+                written.moves.committed(&self.store);
                 Ok(())
             }
             Err(failure) => {
@@ -173,9 +198,8 @@ impl Writer {
         }
     }
 
-    /// Writes everything that is pending. Returns how many events went to keep the limits, and what
-    /// that did to the outbox.
-    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<(u64, Moves), sqlx::Error> {
+    /// Writes everything that is pending.
+    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<Written, sqlx::Error> {
         let mut moves = Moves::default();
         query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         for record in self.pending.conferences.values() {
@@ -192,9 +216,13 @@ impl Writer {
         for change in &self.pending.outbox {
             outbox::apply(connection, change, &mut moves).await?;
         }
-        let trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
+        let mut audits_trimmed = 0;
+        for entry in &self.pending.audits {
+            audits_trimmed += audit::insert(connection, entry).await?;
+        }
+        let events_trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
         query("COMMIT").execute(connection).await?;
-        Ok((trimmed, moves))
+        Ok(Written { events_trimmed, audits_trimmed, moves })
     }
 
     fn succeeded(&mut self) {

@@ -174,6 +174,7 @@ impl Api {
         let state = ApiState {
             control: control(held.clone(), writer.clone(), clock.clone()),
             store: store.clone(),
+            writer: writer.downgrade(),
             health: {
                 let health = health.clone();
                 Arc::new(move || Health { reasons: health.lock().expect("health").clone() })
@@ -285,6 +286,27 @@ impl Api {
 
     pub async fn persist(&self, change: Change) {
         self.write(Write::Change(change)).await;
+    }
+
+    /// Something changes; on disk a moment later.
+    pub async fn change(&self, change: Change) {
+        self.writer.send(Write::Change(change)).await.expect("the writer runs");
+    }
+
+    /// Waits until all that changed is on disk.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        self.writer.send(Write::Flush(done)).await.expect("the writer runs");
+        flushed.await.expect("the writer runs").expect("durable");
+    }
+
+    /// Serves it on a socket of its own; returns the URL for WebSockets.
+    pub async fn serve(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let service = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        format!("ws://{address}")
     }
 
     /// What became of an event of the outbox.
