@@ -36,6 +36,8 @@ pub const MESSAGE_MAX_BYTES: usize = 128 * 1024;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// How long one message may take to be sent; who takes longer is too slow.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to close after we did.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events replayed in one read of the store.
 const REPLAY_PAGE: u32 = 256;
 /// Pings without any sign of life after which a socket counts as dead.
@@ -205,12 +207,17 @@ impl Client {
         if let Some(counter) = End::ALL.iter().position(|(one, _)| *one == end) {
             self.shared.sockets.ended[counter].fetch_add(1, Ordering::Relaxed);
         }
-        if let Some((code, reason)) = end.frame() {
+        let Some((code, reason)) = end.frame() else { return };
+        let close = async {
             let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-            // Who is too slow may never see it.
-            let close = self.socket.send(Message::Close(Some(frame)));
-            let _ = tokio::time::timeout(SEND_TIMEOUT, close).await;
-        }
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                // Read to the client's own close (RFC 6455 §7.1.1): what it sent and nobody read would
+                // reset the connection, and the code would be lost with it.
+                while let Some(Ok(_)) = self.socket.recv().await {}
+            }
+        };
+        // Who is too slow may never see it.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, End> {

@@ -137,3 +137,6 @@ fn from_row(row: &SqliteRow) -> Result<Audit, StoreError> {
         tm_create: time_column(row, "tm_create")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

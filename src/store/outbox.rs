@@ -341,27 +341,34 @@ impl Letter<'_> {
         .await?;
         let position = done.last_insert_rowid();
         if position % TRIM_EVERY == 0 {
-            moves.failures_trimmed += trim_failures(connection, self.customer).await?;
+            moves.failures_trimmed +=
+                trim_failures(connection, self.customer, FAILURES_PER_CUSTOMER_MAX, FAILURES_TOTAL_MAX)
+                    .await?;
         }
         Ok(())
     }
 }
 
 /// Deletes dead letters beyond the limits, the oldest first. Returns how many.
-async fn trim_failures(connection: &mut SqliteConnection, customer: CustomerId) -> Result<u64, sqlx::Error> {
+async fn trim_failures(
+    connection: &mut SqliteConnection,
+    customer: CustomerId,
+    per_customer_max: u64,
+    total_max: u64,
+) -> Result<u64, sqlx::Error> {
     let own = query(
         "DELETE FROM webhook_failures WHERE customer_id = ?1 AND (tm_create, id) <= \
          (SELECT tm_create, id FROM webhook_failures WHERE customer_id = ?1 ORDER BY tm_create DESC, id DESC LIMIT 1 OFFSET ?2)",
     )
     .bind(customer.to_string())
-    .bind(signed(FAILURES_PER_CUSTOMER_MAX))
+    .bind(signed(per_customer_max))
     .execute(&mut *connection)
     .await?;
     // Positions have gaps at most where rows were deleted: never more than the total stay.
     let all = query(
         "DELETE FROM webhook_failures WHERE position <= (SELECT max(position) FROM webhook_failures) - ?1",
     )
-    .bind(signed(FAILURES_TOTAL_MAX))
+    .bind(signed(total_max))
     .execute(connection)
     .await?;
     Ok(own.rows_affected() + all.rows_affected())
@@ -586,3 +593,6 @@ fn failure(row: &SqliteRow) -> Result<WebhookFailure, StoreError> {
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

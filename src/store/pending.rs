@@ -107,10 +107,10 @@ impl Pending {
     }
 
     /// Takes an entry of the audit log in. Returns whether there was room.
-    pub(super) fn absorb_audit(&mut self, audit: Box<Audit>) -> bool {
+    pub(super) fn absorb_audit(&mut self, audit: Audit) -> bool {
         let fits = self.audits.len() < AUDITS_PENDING_MAX;
         if fits {
-            self.audits.push(*audit);
+            self.audits.push(audit);
         }
         fits
     }

@@ -17,10 +17,10 @@ use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use crate::time::Timestamp;
 
 /// A folder that goes when the test does.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("confab-store-unit-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -146,7 +146,7 @@ impl Writer {
                 }
             }
             Write::Audit { audit, done } => {
-                if !self.pending.absorb_audit(audit) {
+                if !self.pending.absorb_audit(*audit) {
                     count(&self.store.inner.counts.changes_dropped, 1);
                 }
                 self.waiting.push(Waiting::Flush(done));
