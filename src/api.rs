@@ -5,6 +5,7 @@
 //! deadline, a log line and, where it failed, its error body.
 
 mod accesskey;
+mod audit;
 mod auth;
 mod body;
 mod conference;
@@ -17,6 +18,8 @@ mod openapi;
 mod page;
 mod probe;
 pub mod schema;
+mod webhook;
+mod ws;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +29,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use tokio::sync::mpsc;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 use uuid::Uuid;
@@ -33,12 +37,13 @@ use uuid::Uuid;
 use crate::bridge::command::{Command, Refusal, Reply};
 use crate::control::ControlError;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Store, Write};
 use crate::time::{Now, Timestamp};
 pub use edge::REQUEST_TIMEOUT;
 use error::{ApiError, Reason};
 pub use limit::BUCKETS_MAX;
 use limit::{Buckets, Rate, SourceKey};
+pub use ws::{MESSAGE_MAX_BYTES, TOPICS_MAX};
 
 /// The longest request body, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -55,6 +60,8 @@ pub struct ApiState {
     pub control: ControlCall,
     /// What was before, and whose keys are whose.
     pub store: Store,
+    /// The store's writer, for the audit log; weak, so that it ends when the bridge has ended.
+    pub writer: mpsc::WeakSender<Write>,
     /// Whether the server is ready; asked at every `/health`.
     pub health: Arc<dyn Fn() -> Health + Send + Sync>,
     /// The server's metrics in Prometheus' text form; the API adds its own and the store's.
@@ -81,6 +88,10 @@ pub struct ApiSettings {
     /// Whether `/metrics` needs no key; else the admin key opens it. Meant for a listener that only
     /// this machine reaches.
     pub metrics_open: bool,
+    /// WebSockets that one access key may have open.
+    pub sockets_per_key: usize,
+    /// How often a WebSocket is pinged; one that is silent for three of these is closed.
+    pub ping_every: Duration,
 }
 
 impl Default for ApiSettings {
@@ -91,6 +102,8 @@ impl Default for ApiSettings {
             requests_per_s_per_source: 100,
             burst_per_source: 200,
             metrics_open: false,
+            sockets_per_key: 100,
+            ping_every: Duration::from_secs(20),
         }
     }
 }
@@ -109,6 +122,7 @@ struct Shared {
     sources: Buckets<SourceKey>,
     keys: Buckets<Uuid>,
     counts: edge::Counts,
+    sockets: Arc<ws::Sockets>,
 }
 
 /// The shared state as handlers get it.
@@ -126,6 +140,7 @@ pub fn router(state: ApiState) -> Router {
         }),
         keys: Buckets::new(Rate { per_s: settings.requests_per_s_per_key, burst: settings.burst_per_key }),
         counts: edge::Counts::default(),
+        sockets: Arc::default(),
         state,
     });
     Router::new()
@@ -145,7 +160,10 @@ pub fn router(state: ApiState) -> Router {
 
 /// Everything under `/v1.0`.
 fn resources() -> Router<SharedState> {
-    use {accesskey as keys, conference as conf, conferencecall as calls, customer as customers};
+    use {
+        accesskey as keys, conference as conf, conferencecall as calls, customer as customers,
+        webhook as hooks,
+    };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
         .route("/conferences/{id}", get(conf::read).put(conf::update).delete(conf::delete))
@@ -157,10 +175,16 @@ fn resources() -> Router<SharedState> {
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
+        .route("/webhooks/failures", get(hooks::failures))
+        .route("/webhooks/failures/{id}/replay", post(hooks::replay_one))
+        .route("/webhooks/replay", post(hooks::replay_all))
+        .route("/ws", get(ws::open))
+        .route("/audits", get(audit::list))
         .route("/customer", get(customers::own))
         .route("/customers", get(customers::list).post(customers::create))
         .route("/customers/{id}", get(customers::read).put(customers::update).delete(customers::delete))
         .route("/accesskeys", get(keys::list).post(keys::create))
+        .route("/accesskeys/{id}/rotate", post(keys::rotate))
         .route("/accesskeys/{id}", get(keys::read).put(keys::update).delete(keys::delete))
 }
 

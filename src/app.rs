@@ -4,6 +4,7 @@ mod cli;
 mod demo;
 mod failure;
 mod gather;
+mod operator;
 mod process;
 mod ready;
 mod server;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Subcommand::Call(options) => return load::call(&options),
         Subcommand::Load(options) => return load::load(&options),
         Subcommand::Floor(arguments) => floor(&arguments),
+        Subcommand::Conference(arguments) => operator::conference(arguments),
     };
     match result {
         Ok(code) => code,

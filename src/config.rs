@@ -29,6 +29,8 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// Conferences.
     pub conference: ConferenceConfig,
+    /// Webhooks.
+    pub webhook: WebhookConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -113,6 +115,17 @@ pub struct ConferenceConfig {
     pub drain_timeout: Duration,
     /// Whose ringing tone is played.
     pub ring: RingCountry,
+}
+
+/// `[webhook]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WebhookConfig {
+    /// Whether loopback, private and link-local addresses may be told.
+    pub allow_private: bool,
+    /// How long one delivery may take.
+    pub timeout: Duration,
+    /// Deliveries at once.
+    pub max_in_flight: usize,
 }
 
 /// `[log]`.
@@ -206,6 +219,11 @@ impl Default for Config {
                 max_speakers: 8,
                 drain_timeout: Duration::from_secs(30),
                 ring: RingCountry::default(),
+            },
+            webhook: WebhookConfig {
+                allow_private: false,
+                timeout: Duration::from_secs(10),
+                max_in_flight: 256,
             },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),

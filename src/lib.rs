@@ -24,6 +24,7 @@ pub mod control;
 pub mod net;
 pub mod obs;
 pub mod store;
+pub mod webhook;
 
 pub mod app;
 pub mod load;

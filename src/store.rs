@@ -6,9 +6,12 @@
 //! changes and releases each reply only when what it speaks of is on disk.
 
 mod accesskey;
+mod audit;
 mod bootstrap;
 mod customer;
 mod event;
+mod feed;
+mod outbox;
 mod page;
 mod pending;
 mod read;
@@ -28,16 +31,26 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
+use crate::id::CustomerId;
 pub use accesskey::{
-    Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, is_access_key, key_digest,
+    Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, Scope, is_access_key,
+    key_digest,
 };
+pub use audit::{AUDITS_KEPT, AUDITS_PER_CUSTOMER_MAX, AUDITS_TOTAL_MAX, Audit};
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
+pub use feed::{FEED_WAITING_MAX, Told};
+pub use outbox::{
+    Arrival, FAILURES_PER_CUSTOMER_MAX, FAILURES_TOTAL_MAX, OUTBOX_PER_CUSTOMER_MAX, OUTBOX_TOTAL_MAX,
+    OutboxChange, OutboxRow, REPLAY_MAX, Webhook, WebhookFailure,
+};
 pub use page::{Cursor, Page};
-pub use pending::{EVENTS_PENDING_MAX, RESOURCES_PENDING_MAX};
+pub use pending::{
+    AUDITS_PENDING_MAX, EVENTS_PENDING_MAX, OUTBOX_CHANGES_PENDING_MAX, RESOURCES_PENDING_MAX,
+};
 pub use read::{Ended, Restored};
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
@@ -60,6 +73,8 @@ const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "base", include_str!("store/migrations/0001_base.sql")),
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
+    (4, "outbox", include_str!("store/migrations/0004_outbox.sql")),
+    (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
 ];
 
 /// Why the store could not do what was asked.
@@ -108,6 +123,14 @@ pub struct StoreCounters {
     pub changes_dropped: u64,
     /// Events deleted because a retention limit was reached.
     pub events_trimmed: u64,
+    /// Events that found the outbox full and became dead letters at once.
+    pub outbox_overflowed: u64,
+    /// Events that were given up, those included.
+    pub webhooks_dead: u64,
+    /// Dead letters deleted because a retention limit was reached.
+    pub failures_trimmed: u64,
+    /// Entries of the audit log deleted because a retention limit was reached.
+    pub audits_trimmed: u64,
 }
 
 /// The same, as they are counted.
@@ -118,6 +141,10 @@ struct Counts {
     commit_failures: AtomicU64,
     changes_dropped: AtomicU64,
     events_trimmed: AtomicU64,
+    outbox_overflowed: AtomicU64,
+    webhooks_dead: AtomicU64,
+    failures_trimmed: AtomicU64,
+    audits_trimmed: AtomicU64,
 }
 
 /// Adds to a counter; counters order nothing.
@@ -138,10 +165,14 @@ struct Inner {
     writer: SqlitePool,
     counts: Counts,
     durable: watch::Sender<bool>,
+    feed: feed::Feed,
+    fill: outbox::Fill,
     /// Owners of keys seen, by digest; see [`Store::find_key`].
     keys: DashMap<[u8; 32], accesskey::CachedKey>,
     /// Grows with every change of a key or customer: a cached key of an older one is not believed.
     keys_generation: AtomicU64,
+    /// Changes with it.
+    keys_changed: watch::Sender<()>,
     admin_digest: RwLock<Option<[u8; 32]>>,
     /// Keeps other servers out of the folder until the last handle is gone.
     _lock: File,
@@ -171,13 +202,17 @@ impl Store {
                 writer,
                 counts: Counts::default(),
                 durable: watch::channel(true).0,
+                feed: feed::Feed::new(),
+                fill: outbox::Fill::default(),
                 keys: DashMap::new(),
                 keys_generation: AtomicU64::new(0),
+                keys_changed: watch::channel(()).0,
                 admin_digest: RwLock::new(None),
                 _lock: lock,
             }),
         };
         store.load_admin_digest().await?;
+        store.load_outbox().await?;
         Ok(store)
     }
 
@@ -185,6 +220,22 @@ impl Store {
     pub async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
+    }
+
+    /// Listens to a customer's events from now on: each once it is committed, in order. A listener
+    /// that is more than [`FEED_WAITING_MAX`] behind is told how many it missed.
+    pub fn listen(&self, customer: CustomerId) -> broadcast::Receiver<Arc<Told>> {
+        self.inner.feed.listen(customer)
+    }
+
+    /// Wakes whenever a key or a customer was changed or deleted.
+    pub fn keys_change(&self) -> watch::Receiver<()> {
+        self.inner.keys_changed.subscribe()
+    }
+
+    /// Ends every listener's feed: the server is ending.
+    pub fn end_feeds(&self) {
+        self.inner.feed.close();
     }
 
     /// Begins a transaction on the connection that writes.
@@ -226,6 +277,10 @@ impl Store {
             commit_failures: read(&counts.commit_failures),
             changes_dropped: read(&counts.changes_dropped),
             events_trimmed: read(&counts.events_trimmed),
+            outbox_overflowed: read(&counts.outbox_overflowed),
+            webhooks_dead: read(&counts.webhooks_dead),
+            failures_trimmed: read(&counts.failures_trimmed),
+            audits_trimmed: read(&counts.audits_trimmed),
         }
     }
 }

@@ -9,11 +9,12 @@ use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
 use uuid::Uuid;
 
+use super::audit::Actor;
 use super::error::{ApiError, Reason};
 use super::limit::SourceKey;
 use super::{Shared, SharedState};
 use crate::id::CustomerId;
-use crate::store::key_digest;
+use crate::store::{KeyOwner, Scope, key_digest};
 
 /// The name of the key in queries and cookies.
 const KEY_NAME: &str = "accesskey";
@@ -26,7 +27,7 @@ const ADMIN_BUCKET: Uuid = Uuid::nil();
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     /// A customer, by an access key.
-    Customer(CustomerId),
+    Customer(KeyOwner),
     /// The operator, by the admin key.
     Admin,
 }
@@ -34,6 +35,10 @@ pub(super) enum Identity {
 /// A request with an access key: the customer it acts for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner(pub(super) CustomerId);
+
+/// A request with an access key: the key itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holder(pub(super) KeyOwner);
 
 /// A request with the admin key.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +60,17 @@ impl FromRequestParts<SharedState> for Owner {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, shared: &SharedState) -> Result<Self, ApiError> {
+        let Holder(key) = Holder::from_request_parts(parts, shared).await?;
+        Ok(Owner(key.customer))
+    }
+}
+
+impl FromRequestParts<SharedState> for Holder {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &SharedState) -> Result<Self, ApiError> {
         match authenticate(parts, shared).await? {
-            Identity::Customer(customer) => Ok(Owner(customer)),
+            Identity::Customer(key) => Ok(Holder(key)),
             Identity::Admin => Err(ApiError::new(
                 Reason::PermissionDenied,
                 "the admin key manages customers and access keys; this needs an access key",
@@ -85,9 +99,33 @@ impl FromRequestParts<SharedState> for Anyone {
     }
 }
 
+/// Finds out who asks, leaves it for the audit log, and sees to it that a key that may only read does
+/// nothing else.
+async fn authenticate(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+    let identity = identify(parts, shared).await?;
+    if let Some(actor) = parts.extensions.get::<Actor>() {
+        // Asked a second time, it is the same.
+        let _ = actor.0.set(identity);
+    }
+    if let Identity::Customer(KeyOwner { scope: Scope::Read, .. }) = identity
+        && changes_something(parts)
+    {
+        return Err(ApiError::new(
+            Reason::ReadOnlyKey,
+            "this access key may only read; use one with the scope `manage`",
+        ));
+    }
+    Ok(identity)
+}
+
+/// Whether a request is more than a look: by its method, and the one that speaks into a conference.
+fn changes_something(parts: &Parts) -> bool {
+    !parts.method.is_safe() || parts.uri.path().ends_with("/media_stream")
+}
+
 /// Finds out who asks. Whoever has not shown a valid key before is charged to its address, so that
 /// guessing is slow and cannot load the store; a known key is charged to itself.
-async fn authenticate(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
+async fn identify(parts: &Parts, shared: &Shared) -> Result<Identity, ApiError> {
     let Some(key) = presented_key(parts) else {
         charge_source(parts, shared)?;
         return Err(unauthenticated(
@@ -112,7 +150,7 @@ async fn authenticate(parts: &Parts, shared: &Shared) -> Result<Identity, ApiErr
     if owner.tm_expire <= shared.wall() {
         return Err(unauthenticated("this access key has expired"));
     }
-    Ok(Identity::Customer(owner.customer))
+    Ok(Identity::Customer(owner))
 }
 
 /// The key of the request: of the header, else the query, else the cookie.
@@ -151,7 +189,7 @@ fn charge_source(parts: &Parts, shared: &Shared) -> Result<(), ApiError> {
     taken.map_err(|wait| rate_limited("this address", wait))
 }
 
-fn charge_key(key: Uuid, shared: &Shared) -> Result<(), ApiError> {
+pub(super) fn charge_key(key: Uuid, shared: &Shared) -> Result<(), ApiError> {
     let taken = shared.keys.take(key, shared.now().instant);
     taken.map_err(|wait| rate_limited("this access key", wait))
 }

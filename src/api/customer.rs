@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use super::SharedState;
 use super::auth::{Admin, Identity, Owner};
-use super::body::Fields;
+use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
 use super::page::{ListBody, Params, PathId};
@@ -14,9 +14,12 @@ use super::schema::CustomerBody;
 use crate::id::CustomerId;
 use crate::store::{Customer, CustomerChange, NewCustomer, Page};
 use crate::time::Timestamp;
+use crate::webhook::request::{METHODS, check_uri};
 
 /// What a customer is called in messages.
 const WHAT: &str = "customer";
+/// The longest secret, in bytes.
+const SECRET_MAX: usize = 256;
 
 /// Shows the customer that the access key acts for.
 #[utoipa::path(get, path = "/v1.0/customer", tag = "customers",
@@ -41,8 +44,8 @@ pub(super) async fn list(
     let (after, size) = params.page()?;
     let page = match identity {
         Identity::Admin => shared.state.store.customers(after, size).await?,
-        Identity::Customer(id) => {
-            let own = shared.state.store.customer(id).await?.filter(|_| after.is_none());
+        Identity::Customer(key) => {
+            let own = shared.state.store.customer(key.customer).await?.filter(|_| after.is_none());
             Page { rows: own.into_iter().collect(), next: None }
         }
     };
@@ -57,9 +60,15 @@ pub(super) async fn create(
     _: Admin,
     mut fields: Fields,
 ) -> Result<Json<Customer>, ApiError> {
+    let CustomerChange { name, detail, email, webhook_uri, webhook_method, webhook_secret } =
+        change(&mut fields)?;
     let new = NewCustomer {
-        name: fields.text("name")?.unwrap_or_default(),
-        detail: fields.text("detail")?.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        detail: detail.unwrap_or_default(),
+        email: email.unwrap_or_default(),
+        webhook_uri: webhook_uri.unwrap_or_default(),
+        webhook_method: webhook_method.unwrap_or_default(),
+        webhook_secret: webhook_secret.unwrap_or_default(),
     };
     Ok(Json(shared.state.store.create_customer(CustomerId(shared.uuid()), new, shared.wall()).await?))
 }
@@ -73,8 +82,8 @@ pub(super) async fn read(
     PathId(id): PathId,
 ) -> Result<Json<Customer>, ApiError> {
     let id = CustomerId(id);
-    if let Identity::Customer(own) = identity
-        && own != id
+    if let Identity::Customer(key) = identity
+        && key.customer != id
     {
         return Err(ApiError::no_such(WHAT));
     }
@@ -90,7 +99,7 @@ pub(super) async fn update(
     PathId(id): PathId,
     mut fields: Fields,
 ) -> Result<Json<Customer>, ApiError> {
-    let change = CustomerChange { name: fields.text("name")?, detail: fields.text("detail")? };
+    let change = change(&mut fields)?;
     let customer = shared
         .state
         .store
@@ -123,4 +132,30 @@ pub(super) async fn delete(
         .await?
         .map(Json)
         .ok_or_else(|| ApiError::no_such(WHAT))
+}
+
+/// The keys of a body that makes or changes a customer.
+fn change(fields: &mut Fields) -> Result<CustomerChange, ApiError> {
+    let change = CustomerChange {
+        name: fields.text("name")?,
+        detail: fields.text("detail")?,
+        email: fields.text("email")?,
+        webhook_uri: fields.text("webhook_uri")?,
+        webhook_method: fields.text("webhook_method")?,
+        webhook_secret: fields.text("webhook_secret")?,
+    };
+    if let Some(uri) = change.webhook_uri.as_deref().filter(|uri| !uri.is_empty()) {
+        check_uri(uri).map_err(|fault| wrong("webhook_uri", fault))?;
+    }
+    if change.webhook_method.as_deref().is_some_and(|method| !method.is_empty() && !METHODS.contains(&method))
+    {
+        return Err(wrong(
+            "webhook_method",
+            format!("must be one of {}, or empty for POST", METHODS.join(", ")),
+        ));
+    }
+    if change.webhook_secret.as_ref().is_some_and(|secret| secret.len() > SECRET_MAX) {
+        return Err(wrong("webhook_secret", format!("must not be longer than {SECRET_MAX} bytes")));
+    }
+    Ok(change)
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::audit::Call;
 use super::error::{ApiError, Reason};
 use super::{Shared, SharedState};
 
@@ -57,11 +58,12 @@ impl Counts {
 }
 
 /// Wraps every request.
-pub(super) async fn edge(State(shared): State<SharedState>, request: Request, next: Next) -> Response {
+pub(super) async fn edge(State(shared): State<SharedState>, mut request: Request, next: Next) -> Response {
     let started = shared.now().instant;
     let request_id = request_id(request.headers(), &shared);
     let method = request.method().clone();
     let path = path_pattern(request.uri().path());
+    let call = Call::begin(&mut request);
     let response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::new(
@@ -71,6 +73,9 @@ pub(super) async fn edge(State(shared): State<SharedState>, request: Request, ne
         .into_response(),
     };
     let mut response = finish(response, &request_id);
+    if let Some(call) = call {
+        shared.audit(call, response.status(), &request_id).await;
+    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert(X_REQUEST_ID, value);
@@ -85,7 +90,7 @@ pub(super) async fn edge(State(shared): State<SharedState>, request: Request, ne
 }
 
 /// The words of our paths; whatever else stands in a path is an id, or nothing of ours.
-const PATH_WORDS: [&str; 17] = [
+const PATH_WORDS: [&str; 23] = [
     "ping",
     "health",
     "metrics",
@@ -97,6 +102,12 @@ const PATH_WORDS: [&str; 17] = [
     "customer",
     "customers",
     "accesskeys",
+    "webhooks",
+    "failures",
+    "replay",
+    "ws",
+    "audits",
+    "rotate",
     "direct-hash-regenerate",
     "recording_start",
     "recording_stop",

@@ -10,7 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::{accesskey, conference, conferencecall, customer, probe};
+use super::{accesskey, audit, conference, conferencecall, customer, probe, webhook, ws};
 
 /// The errors of a request that needs no key.
 pub(super) struct ErrorsWithoutKey;
@@ -27,7 +27,7 @@ const WITHOUT_KEY: &[(&str, &str)] = &[
 const READ: &[(&str, &str)] = &[
     ("400", "INVALID_ARGUMENT: a value is wrong, and which"),
     ("401", "UNAUTHENTICATED: no valid key"),
-    ("403", "PERMISSION_DENIED: the wrong kind of key"),
+    ("403", "PERMISSION_DENIED: the wrong kind of key, or one that may only read"),
     ("404", "NOT_FOUND: no such resource of this customer"),
 ];
 const CHANGE: &[(&str, &str)] = &[
@@ -90,7 +90,9 @@ impl Modify for Keys {
         conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
         conferencecall::list, conferencecall::read, conferencecall::eject,
         customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,
-        accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete,
+        accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete, accesskey::rotate,
+        ws::open, audit::list,
+        webhook::failures, webhook::replay_one, webhook::replay_all,
         probe::ping, probe::health, probe::metrics,
     ),
     components(schemas(ErrorBody)),

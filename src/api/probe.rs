@@ -76,6 +76,7 @@ pub(super) async fn metrics(
     }
     shared.counts.write(&mut text);
     shared.write_store_metrics(&mut text);
+    shared.write_socket_metrics(&mut text);
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }
 
@@ -83,7 +84,7 @@ impl Shared {
     fn write_store_metrics(&self, text: &mut String) {
         let counters = self.state.store.counters();
         let overflowed = self.sources.overflowed() + self.keys.overflowed();
-        let rows: [(&str, &str, &str, u64); 7] = [
+        let rows: [(&str, &str, &str, u64); 8] = [
             (
                 "confab_http_bucket_overflows_total",
                 "counter",
@@ -109,6 +110,12 @@ impl Shared {
                 "counter",
                 "Events deleted by a retention limit.",
                 counters.events_trimmed,
+            ),
+            (
+                "confab_audits_trimmed_total",
+                "counter",
+                "Entries of the audit log deleted by a retention limit.",
+                counters.audits_trimmed,
             ),
             (
                 "confab_store_durable",

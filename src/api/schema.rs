@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::bridge::resource::ConferenceType;
+use crate::store::Scope;
 
 /// The body of POST /conferences.
 #[derive(ToSchema)]
@@ -76,6 +77,19 @@ pub struct CustomerBody {
     /// Description, for people.
     #[schema(nullable = false)]
     pub detail: Option<String>,
+    /// Where people of it are reached; not checked.
+    #[schema(nullable = false)]
+    pub email: Option<String>,
+    /// Where its events are sent: an http or https URI, at most 2048 characters; empty for nowhere.
+    #[schema(nullable = false, max_length = 2048)]
+    pub webhook_uri: Option<String>,
+    /// By which method: POST (also by empty), PUT, PATCH, GET or DELETE.
+    #[schema(nullable = false)]
+    pub webhook_method: Option<String>,
+    /// Signs every event: `X-VoIPBIN-Signature` is then `sha256=` and the hex HMAC-SHA256 of the body.
+    /// Empty for no signature. Never shown.
+    #[schema(nullable = false, max_length = 256, write_only)]
+    pub webhook_secret: Option<String>,
 }
 
 /// The body of POST /accesskeys.
@@ -90,6 +104,9 @@ pub struct NewAccesskeyBody {
     /// Description, for people.
     #[schema(nullable = false)]
     pub detail: Option<String>,
+    /// What it may do: `read` or `manage` (default).
+    #[schema(nullable = false)]
+    pub scope: Option<Scope>,
     /// Seconds from now until it stops working; 0 (default) never.
     #[schema(nullable = false, minimum = 0, maximum = 3_153_600_000u64)]
     pub expire: Option<u64>,
@@ -107,10 +124,21 @@ pub struct AccesskeyChanges {
     /// New description.
     #[schema(nullable = false)]
     pub detail: Option<String>,
+    /// New scope.
+    #[schema(nullable = false)]
+    pub scope: Option<Scope>,
     /// Seconds from now until it stops working; 0 never.
     #[schema(nullable = false, minimum = 0, maximum = 3_153_600_000u64)]
     pub expire: Option<u64>,
     /// When it stops working, instead of `expire`.
     #[schema(nullable = false)]
     pub tm_expire: Option<String>,
+}
+
+/// The body of POST /accesskeys/{id}/rotate.
+#[derive(ToSchema)]
+pub struct Rotation {
+    /// Seconds that the old key goes on working, at most 30 days (default one hour; 0 not at all).
+    #[schema(nullable = false, minimum = 0, maximum = 2_592_000)]
+    pub overlap: Option<u64>,
 }

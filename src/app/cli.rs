@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand as ClapSubcommand};
 
+use super::operator::ConferenceArguments;
 use crate::config::{Sources, Value};
 use crate::load::floor::FloorOptions;
 use crate::load::{CallOptions, LoadOptions};
@@ -25,6 +26,7 @@ Examples:
   confab demo                                   a conference to dial into, right now
   confab call sip:direct.HASH@127.0.0.1 --tone 440
   confab serve --sip '[::]:5060' --data /var/lib/confab
+  confab conference list                        by the REST API, with the key in CONFAB_ACCESSKEY
   confab load sip:direct.HASH@127.0.0.1 --calls 100 --for 10
 
 `confab help COMMAND` tells more. Exit codes of serve and demo: 0 drained, 1 failed, 2 wrong options,
@@ -45,6 +47,8 @@ pub(super) enum Subcommand {
     /// Run the server with a demo conference and say how to dial it
     #[command(after_help = DEMO_HELP)]
     Demo(ServeOptions),
+    /// List, make, show, end and watch conferences of a running server
+    Conference(ConferenceArguments),
     /// Be a phone: dial a URI, speak, listen
     Call(CallOptions),
     /// Be thousands of phones and measure what comes back

@@ -41,6 +41,11 @@ impl Failure {
         Self { what: format!("{what}: {error}"), next: Vec::new(), code: FAILED }
     }
 
+    /// Something that a person can do something about: one line each.
+    pub fn advice(what: String, next: Vec<String>) -> Self {
+        Self { what, next, code: FAILED }
+    }
+
     /// The configuration file cannot be read.
     pub fn config_file(path: &Path, error: &io::Error) -> Self {
         Self {

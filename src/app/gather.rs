@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::control::Control;
+use crate::net::clock::Clock;
 use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
 use crate::obs::{Exposition, Histogram, Metrics, log};
+use crate::store::Store;
+use crate::webhook;
 
 /// Registers every part with the metrics; the API adds its own and the store's.
 pub(super) fn register(
@@ -32,6 +35,55 @@ pub(super) fn register(
             log::dropped(),
         );
     });
+}
+
+/// Registers the webhooks.
+pub(super) fn register_webhooks(
+    metrics: &Metrics,
+    store: &Store,
+    counters: &Arc<webhook::Counters>,
+    clock: Clock,
+) {
+    let (store, counters) = (store.clone(), counters.clone());
+    metrics.register(move |exposition| webhooks(exposition, &store, &counters, &clock));
+}
+
+/// The webhooks.
+fn webhooks(exposition: &mut Exposition, store: &Store, counters: &webhook::Counters, clock: &Clock) {
+    let stored = store.counters();
+    exposition.counters(
+        "confab_webhook_deliveries_total",
+        "Deliveries of events to webhooks, by how they went.",
+        &[(&[("result", "told")], read(&counters.told)), (&[("result", "failed")], read(&counters.failed))],
+    );
+    exposition.counters(
+        "confab_webhook_given_up_total",
+        "Events that are not told any more: dead letters, by age or by a full outbox, and those nobody wants.",
+        &[
+            (&[("reason", "age")], stored.webhooks_dead.saturating_sub(stored.outbox_overflowed)),
+            (&[("reason", "outbox_full")], stored.outbox_overflowed),
+            (&[("reason", "no_webhook")], read(&counters.unwanted)),
+        ],
+    );
+    exposition.counter(
+        "confab_webhook_dead_letters_trimmed_total",
+        "Dead letters deleted by a retention limit.",
+        stored.failures_trimmed,
+    );
+    exposition.gauge(
+        "confab_webhook_lag_seconds",
+        "Age of the oldest event that is yet to be told.",
+        counters.lag(clock.wall()).as_secs_f64(),
+    );
+    let gauges: [(&str, &str, u64); 4] = [
+        ("confab_webhook_outbox_events", "Events yet to be told.", store.outbox_rows_total()),
+        ("confab_webhook_conferences", "Conferences with events yet to be told.", read(&counters.lanes)),
+        ("confab_webhook_in_flight", "Deliveries under way.", read(&counters.in_flight)),
+        ("confab_webhook_receivers_broken", "Receivers that failed again and again.", read(&counters.broken)),
+    ];
+    for (name, help, value) in gauges {
+        exposition.gauge(name, help, value as f64);
+    }
 }
 
 /// A counter's value.

@@ -20,13 +20,15 @@ use crate::control::{self, Control, Inbound, ShardInlet};
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
+use crate::net::http::HttpClient;
 use crate::net::thread::{MediaThread, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
 use crate::rng::Rng;
-use crate::store::{Store, spawn_writer};
+use crate::store::{Store, Write, spawn_writer};
 use crate::time::{Duration, Timestamp};
+use crate::webhook::{self, Webhooks};
 
 /// How long after the drain timeout the last writes may take before the server ends without them.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +91,7 @@ pub(super) struct Server {
     signals: Signals,
     bridge: JoinHandle<()>,
     writer: JoinHandle<()>,
+    webhooks: Webhooks,
     http: JoinHandle<io::Result<()>>,
     stop_http: oneshot::Sender<()>,
     media: Vec<Arc<MediaThread>>,
@@ -126,6 +129,17 @@ impl Server {
             .collect();
         let metrics = Metrics::new();
         gather::register(&metrics, &control, &transports, &media);
+        let client = HttpClient::new(wiring::webhook_client(&config))
+            .map_err(|error| Failure::other("the TLS library cannot be used", &error))?;
+        let webhooks = webhook::spawn(webhook::Setup {
+            store: store.clone(),
+            writer: writes.clone(),
+            client,
+            clock: Arc::new(move || clock.both()),
+            rng: rng.fork(),
+            settings: wiring::webhook_schedule(&config),
+        });
+        gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -143,10 +157,11 @@ impl Server {
         let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
         let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
+        let audits = writes.downgrade();
         let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
-        let state = api_state(&config, clock, &control, &store, &metrics, rng.fork());
+        let state = api_state(&config, clock, &control, &store, audits, &metrics, rng.fork());
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
@@ -158,6 +173,7 @@ impl Server {
             signals,
             bridge,
             writer,
+            webhooks,
             http,
             stop_http,
             media,
@@ -181,11 +197,13 @@ impl Server {
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
         self.control.drain().await;
         let limit = self.drain_timeout + FLUSH_TIMEOUT;
-        let Server { mut signals, bridge, writer, http, stop_http, store, media, .. } = self;
+        let Server { mut signals, bridge, writer, webhooks, http, stop_http, store, media, .. } = self;
         let finish = async move {
             // An error is a panic, which was logged; what follows must happen all the same.
             let _ = bridge.await;
+            webhooks.stop().await;
             let _ = writer.await;
+            store.end_feeds();
             let _ = stop_http.send(());
             let _ = http.await;
             store.close().await;
@@ -258,6 +276,7 @@ fn api_state(
     clock: Clock,
     control: &Control,
     store: &Store,
+    writer: mpsc::WeakSender<Write>,
     metrics: &Metrics,
     rng: Rng,
 ) -> ApiState {
@@ -274,6 +293,7 @@ fn api_state(
     ApiState {
         control: Arc::new(call),
         store: store.clone(),
+        writer,
         health: Arc::new(health),
         metrics: Arc::new(move || metrics.render()),
         clock: Arc::new(move || clock.both()),

@@ -9,13 +9,16 @@ use crate::control::BoundPorts;
 use crate::media::leg::LegSettings;
 use crate::media::playout::PlayoutSettings;
 use crate::net::media::{Backend, PortsError, RtpPorts};
-use crate::net::transport;
+use crate::net::{http, transport};
 use crate::plane::RingCadence;
 use crate::rng::Rng;
 use crate::time::Timestamp;
+use crate::webhook;
 
 /// Digits of the name that RTCP gives this run (RFC 7022 §4.2: random, at least 96 bits).
 const CNAME_DIGITS: usize = 24;
+/// The longest answer to a webhook that is read, in bytes; of it only the code counts.
+const WEBHOOK_ANSWER_MAX: usize = 64 * 1024;
 
 /// The SIP transports' settings.
 pub(super) fn transport(config: &Config) -> transport::Settings {
@@ -54,6 +57,26 @@ pub(super) fn api(config: &Config) -> ApiSettings {
         requests_per_s_per_source: http.requests_per_s_per_source,
         burst_per_source: http.requests_per_s_per_source.saturating_mul(2),
         metrics_open: http.metrics_need_no_key(),
+        ..ApiSettings::default()
+    }
+}
+
+/// How webhooks ask.
+pub(super) fn webhook_client(config: &Config) -> http::Settings {
+    http::Settings {
+        timeout: config.webhook.timeout,
+        allow_private: config.webhook.allow_private,
+        answer_max: WEBHOOK_ANSWER_MAX,
+    }
+}
+
+/// How many webhooks at once. An eighth for one customer: eight dead receivers at least are needed to
+/// take all, and each that is known to be dead has only one.
+pub(super) fn webhook_schedule(config: &Config) -> webhook::schedule::Settings {
+    webhook::schedule::Settings {
+        in_flight_max: config.webhook.max_in_flight,
+        in_flight_per_customer_max: config.webhook.max_in_flight.div_ceil(8),
+        ..webhook::schedule::Settings::default()
     }
 }
 

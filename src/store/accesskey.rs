@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use super::customer::{time_column, uuid_column};
@@ -13,7 +13,7 @@ use super::page::{Cursor, Page};
 use super::{Store, StoreError};
 use crate::id::CustomerId;
 use crate::rng::Rng;
-use crate::time::Timestamp;
+use crate::time::{Duration, Timestamp};
 
 /// What every access key begins with.
 pub const KEY_PREFIX: &str = "vb_";
@@ -23,6 +23,27 @@ pub const KEY_CHARACTERS: usize = 32;
 const SHOWN_CHARACTERS: usize = 8;
 /// Keys whose owner is remembered; beyond it the memory starts anew.
 const KEYS_CACHED_MAX: usize = 10_000;
+
+/// What an access key may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Look, and nothing else.
+    Read,
+    /// Look and change.
+    #[default]
+    Manage,
+}
+
+impl Scope {
+    /// The word for it, as in the API.
+    fn word(self) -> &'static str {
+        match self {
+            Scope::Read => "read",
+            Scope::Manage => "manage",
+        }
+    }
+}
 
 /// An access key, as the API shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -40,6 +61,8 @@ pub struct Accesskey {
     pub token: String,
     /// Its first characters.
     pub token_prefix: String,
+    /// What it may do: `read` or `manage`.
+    pub scope: Scope,
     /// When it stops working, or `9999-01-01 00:00:00.000000`.
     #[schema(value_type = String)]
     pub tm_expire: Timestamp,
@@ -63,6 +86,8 @@ pub struct NewAccesskey {
     pub name: String,
     /// Description.
     pub detail: String,
+    /// What it may do.
+    pub scope: Scope,
     /// When it stops working; [`Timestamp::NEVER`] for never.
     pub tm_expire: Timestamp,
 }
@@ -74,6 +99,8 @@ pub struct AccesskeyChange {
     pub name: Option<String>,
     /// New description.
     pub detail: Option<String>,
+    /// New scope.
+    pub scope: Option<Scope>,
     /// New end.
     pub tm_expire: Option<Timestamp>,
 }
@@ -85,6 +112,8 @@ pub struct KeyOwner {
     pub accesskey: Uuid,
     /// The customer.
     pub customer: CustomerId,
+    /// What it may do.
+    pub scope: Scope,
     /// When the key stops working.
     pub tm_expire: Timestamp,
 }
@@ -135,36 +164,44 @@ impl Store {
         new: NewAccesskey,
         now: Timestamp,
     ) -> Result<Accesskey, StoreError> {
-        let token_prefix: String = token.chars().take(SHOWN_CHARACTERS).collect();
-        sqlx::query(
-            "INSERT INTO accesskeys (id, customer_id, name, detail, token_prefix, token_sha256, tm_expire, tm_create, tm_update, tm_delete) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
-        )
-        .bind(id.hyphenated().to_string())
-        .bind(new.customer.to_string())
-        .bind(&new.name)
-        .bind(&new.detail)
-        .bind(&token_prefix)
-        .bind(key_digest(&token).to_vec())
-        .bind(new.tm_expire.as_micros())
-        .bind(now.as_micros())
-        .bind(Timestamp::NEVER.as_micros())
-        .execute(&self.inner.writer)
-        .await?;
-        let NewAccesskey { customer, name, detail, tm_expire } = new;
-        let never = Timestamp::NEVER;
-        Ok(Accesskey {
-            id,
-            customer_id: customer,
-            name,
-            detail,
-            token,
-            token_prefix,
-            tm_expire,
-            tm_create: now,
-            tm_update: never,
-            tm_delete: never,
-        })
+        let mut connection = self.inner.writer.acquire().await?;
+        insert(&mut connection, id, token, new, now).await
+    }
+
+    /// Makes a new key beside an old one, which stops working after `overlap`, or when it would have
+    /// anyhow. The new one is like the old one was. `None` when there is no such key, or it is deleted.
+    pub async fn rotate_accesskey(
+        &self,
+        id: Uuid,
+        overlap: Duration,
+        now: Timestamp,
+        rng: &mut Rng,
+    ) -> Result<Option<Accesskey>, StoreError> {
+        let mut batch = self.begin().await?;
+        let row = sqlx::query("SELECT * FROM accesskeys WHERE id = ?1 AND tm_delete = ?2")
+            .bind(id.hyphenated().to_string())
+            .bind(Timestamp::NEVER.as_micros())
+            .fetch_optional(&mut *batch)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let old = from_row(&row)?;
+        let new = NewAccesskey {
+            customer: old.customer_id,
+            name: old.name,
+            detail: old.detail,
+            scope: old.scope,
+            tm_expire: old.tm_expire,
+        };
+        let made = insert(&mut batch, rng.uuid(), random_key(rng), new, now).await?;
+        sqlx::query("UPDATE accesskeys SET tm_expire = min(tm_expire, ?2), tm_update = ?3 WHERE id = ?1")
+            .bind(id.hyphenated().to_string())
+            .bind(now.plus(overlap).as_micros())
+            .bind(now.as_micros())
+            .execute(&mut *batch)
+            .await?;
+        batch.commit().await?;
+        self.forget_keys();
+        Ok(Some(made))
     }
 
     /// An access key, deleted or not.
@@ -208,7 +245,7 @@ impl Store {
     ) -> Result<Option<Accesskey>, StoreError> {
         sqlx::query(
             "UPDATE accesskeys SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_expire = coalesce(?4, tm_expire), \
-             tm_update = ?5 WHERE id = ?1 AND tm_delete = ?6",
+             tm_update = ?5, scope = coalesce(?7, scope) WHERE id = ?1 AND tm_delete = ?6",
         )
         .bind(id.hyphenated().to_string())
         .bind(change.name)
@@ -216,6 +253,7 @@ impl Store {
         .bind(change.tm_expire.map(Timestamp::as_micros))
         .bind(now.as_micros())
         .bind(Timestamp::NEVER.as_micros())
+        .bind(change.scope.map(Scope::word))
         .execute(&self.inner.writer)
         .await?;
         self.forget_keys();
@@ -251,7 +289,7 @@ impl Store {
         // Read before the row: a change in between makes what is cached below void.
         let generation = self.inner.keys_generation.load(Ordering::SeqCst);
         let row = sqlx::query(
-            "SELECT id, customer_id, tm_expire FROM accesskeys WHERE token_sha256 = ?1 AND tm_delete = ?2",
+            "SELECT id, customer_id, scope, tm_expire FROM accesskeys WHERE token_sha256 = ?1 AND tm_delete = ?2",
         )
         .bind(digest.as_slice())
         .bind(Timestamp::NEVER.as_micros())
@@ -261,6 +299,7 @@ impl Store {
         let owner = KeyOwner {
             accesskey: uuid_column(&row, "id")?,
             customer: CustomerId(uuid_column(&row, "customer_id")?),
+            scope: scope_column(&row)?,
             tm_expire: time_column(&row, "tm_expire")?,
         };
         if self.inner.keys.len() >= KEYS_CACHED_MAX {
@@ -279,9 +318,61 @@ fn from_row(row: &SqliteRow) -> Result<Accesskey, StoreError> {
         detail: row.try_get("detail")?,
         token: String::new(),
         token_prefix: row.try_get("token_prefix")?,
+        scope: scope_column(row)?,
         tm_expire: time_column(row, "tm_expire")?,
         tm_create: time_column(row, "tm_create")?,
         tm_update: time_column(row, "tm_update")?,
         tm_delete: time_column(row, "tm_delete")?,
+    })
+}
+
+/// A scope stored as its word.
+fn scope_column(row: &SqliteRow) -> Result<Scope, StoreError> {
+    match row.try_get("scope")? {
+        "read" => Ok(Scope::Read),
+        "manage" => Ok(Scope::Manage),
+        other => Err(StoreError::Damaged { what: "scope", why: format!("{other:?} is none") }),
+    }
+}
+
+/// Stores a key that is known already.
+async fn insert(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    token: String,
+    new: NewAccesskey,
+    now: Timestamp,
+) -> Result<Accesskey, StoreError> {
+    let token_prefix: String = token.chars().take(SHOWN_CHARACTERS).collect();
+    sqlx::query(
+        "INSERT INTO accesskeys (id, customer_id, name, detail, token_prefix, token_sha256, tm_expire, tm_create, tm_update, \
+         tm_delete, scope) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
+    )
+    .bind(id.hyphenated().to_string())
+    .bind(new.customer.to_string())
+    .bind(&new.name)
+    .bind(&new.detail)
+    .bind(&token_prefix)
+    .bind(key_digest(&token).to_vec())
+    .bind(new.tm_expire.as_micros())
+    .bind(now.as_micros())
+    .bind(Timestamp::NEVER.as_micros())
+    .bind(new.scope.word())
+    .execute(connection)
+    .await?;
+    let NewAccesskey { customer, name, detail, scope, tm_expire } = new;
+    let never = Timestamp::NEVER;
+    Ok(Accesskey {
+        id,
+        customer_id: customer,
+        name,
+        detail,
+        token,
+        token_prefix,
+        scope,
+        tm_expire,
+        tm_create: now,
+        tm_update: never,
+        tm_delete: never,
     })
 }

@@ -2,7 +2,7 @@
 
 use sqlx::Row as _;
 
-use super::accesskey::{NewAccesskey, is_access_key, key_digest, random_key};
+use super::accesskey::{NewAccesskey, Scope, is_access_key, key_digest, random_key};
 use super::customer::{NewCustomer, uuid_column};
 use super::{Store, StoreError};
 use crate::id::CustomerId;
@@ -53,6 +53,7 @@ impl Store {
                     customer: customer_id,
                     name: DEFAULT_NAME.to_owned(),
                     detail: String::new(),
+                    scope: Scope::Manage,
                     tm_expire: Timestamp::NEVER,
                 };
                 Some(self.create_accesskey(new, now, rng).await?.token)
@@ -115,7 +116,7 @@ impl Store {
             return Ok((CustomerId(id), false));
         }
         let id = CustomerId::random(rng);
-        let new = NewCustomer { name: DEFAULT_NAME.to_owned(), detail: String::new() };
+        let new = NewCustomer { name: DEFAULT_NAME.to_owned(), ..NewCustomer::default() };
         self.create_customer(id, new, now).await?;
         self.set_setting(DEFAULT_CUSTOMER, id.0.as_bytes()).await?;
         Ok((id, true))
@@ -143,7 +144,7 @@ impl Store {
             .await?;
         // A key that was deleted comes back when it is fixed again: digests are unique.
         let returned = sqlx::query(
-            "UPDATE accesskeys SET tm_delete = ?2, tm_update = ?3, tm_expire = ?2, customer_id = ?4, detail = ?5 \
+            "UPDATE accesskeys SET tm_delete = ?2, tm_update = ?3, tm_expire = ?2, customer_id = ?4, detail = ?5, scope = 'manage' \
              WHERE token_sha256 = ?1 RETURNING id",
         )
         .bind(digest.to_vec())
@@ -160,6 +161,7 @@ impl Store {
                     customer,
                     name: DEFAULT_NAME.to_owned(),
                     detail: FIXED_DETAIL.to_owned(),
+                    scope: Scope::Manage,
                     tm_expire: Timestamp::NEVER,
                 };
                 self.insert_accesskey(rng.uuid(), key, new, now).await?;

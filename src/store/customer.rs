@@ -22,6 +22,12 @@ pub struct Customer {
     pub name: String,
     /// Description, for people.
     pub detail: String,
+    /// Where people of it are reached.
+    pub email: String,
+    /// Where its events are sent; empty for nowhere.
+    pub webhook_uri: String,
+    /// The HTTP method they are sent by; empty for POST.
+    pub webhook_method: String,
     /// When it was created.
     #[schema(value_type = String)]
     pub tm_create: Timestamp,
@@ -34,21 +40,37 @@ pub struct Customer {
 }
 
 /// What a new customer is made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct NewCustomer {
     /// Name.
     pub name: String,
     /// Description.
     pub detail: String,
+    /// Where people of it are reached.
+    pub email: String,
+    /// Where its events are sent; empty for nowhere.
+    pub webhook_uri: String,
+    /// By which HTTP method; empty for POST.
+    pub webhook_method: String,
+    /// What signs them; empty for no signature.
+    pub webhook_secret: String,
 }
 
 /// Changes of a customer: `None` leaves a key as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomerChange {
     /// New name.
     pub name: Option<String>,
     /// New description.
     pub detail: Option<String>,
+    /// New address.
+    pub email: Option<String>,
+    /// New place for its events.
+    pub webhook_uri: Option<String>,
+    /// New HTTP method.
+    pub webhook_method: Option<String>,
+    /// New secret that signs.
+    pub webhook_secret: Option<String>,
 }
 
 impl Store {
@@ -59,19 +81,29 @@ impl Store {
         new: NewCustomer,
         now: Timestamp,
     ) -> Result<Customer, StoreError> {
-        sqlx::query("INSERT INTO customers (id, name, detail, tm_create, tm_update, tm_delete) VALUES (?1, ?2, ?3, ?4, ?5, ?5)")
-            .bind(id.to_string())
-            .bind(&new.name)
-            .bind(&new.detail)
-            .bind(now.as_micros())
-            .bind(Timestamp::NEVER.as_micros())
-            .execute(&self.inner.writer)
-            .await?;
-        let NewCustomer { name, detail } = new;
+        sqlx::query(
+            "INSERT INTO customers (id, name, detail, webhook_uri, webhook_method, webhook_secret, tm_create, tm_update, tm_delete, email) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+        )
+        .bind(id.to_string())
+        .bind(&new.name)
+        .bind(&new.detail)
+        .bind(&new.webhook_uri)
+        .bind(&new.webhook_method)
+        .bind(&new.webhook_secret)
+        .bind(now.as_micros())
+        .bind(Timestamp::NEVER.as_micros())
+        .bind(&new.email)
+        .execute(&self.inner.writer)
+        .await?;
+        let NewCustomer { name, detail, email, webhook_uri, webhook_method, .. } = new;
         Ok(Customer {
             id,
             name,
             detail,
+            email,
+            webhook_uri,
+            webhook_method,
             tm_create: now,
             tm_update: Timestamp::NEVER,
             tm_delete: Timestamp::NEVER,
@@ -112,14 +144,19 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Customer>, StoreError> {
         sqlx::query(
-            "UPDATE customers SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_update = ?4 \
-             WHERE id = ?1 AND tm_delete = ?5",
+            "UPDATE customers SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_update = ?4, \
+             webhook_uri = coalesce(?6, webhook_uri), webhook_method = coalesce(?7, webhook_method), \
+             webhook_secret = coalesce(?8, webhook_secret), email = coalesce(?9, email) WHERE id = ?1 AND tm_delete = ?5",
         )
         .bind(id.to_string())
         .bind(change.name)
         .bind(change.detail)
         .bind(now.as_micros())
         .bind(Timestamp::NEVER.as_micros())
+        .bind(change.webhook_uri)
+        .bind(change.webhook_method)
+        .bind(change.webhook_secret)
+        .bind(change.email)
         .execute(&self.inner.writer)
         .await?;
         self.customer(id).await
@@ -164,6 +201,7 @@ impl Store {
     pub(super) fn forget_keys(&self) {
         self.inner.keys_generation.fetch_add(1, Ordering::SeqCst);
         self.inner.keys.clear();
+        self.inner.keys_changed.send_replace(());
     }
 }
 
@@ -172,6 +210,9 @@ fn from_row(row: &SqliteRow) -> Result<Customer, StoreError> {
         id: CustomerId(uuid_column(row, "id")?),
         name: row.try_get("name")?,
         detail: row.try_get("detail")?,
+        email: row.try_get("email")?,
+        webhook_uri: row.try_get("webhook_uri")?,
+        webhook_method: row.try_get("webhook_method")?,
         tm_create: time_column(row, "tm_create")?,
         tm_update: time_column(row, "tm_update")?,
         tm_delete: time_column(row, "tm_delete")?,

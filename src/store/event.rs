@@ -1,13 +1,14 @@
 //! Events as stored: written with the batch they belong to, read in order, trimmed by limits.
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, query};
 
 use super::customer::time_column;
+use super::feed::Told;
 use super::pending::PendingEvent;
 use super::{Store, StoreError};
 use crate::bridge::event::Event;
-use crate::id::ConferenceId;
+use crate::id::{ConferenceId, CustomerId};
 
 /// Events kept of one conference; older ones are deleted.
 pub const EVENTS_PER_CONFERENCE_MAX: u64 = 10_000;
@@ -43,14 +44,44 @@ impl Store {
             })
             .collect()
     }
+
+    /// The same, of a conference of this customer only, as they were told.
+    pub async fn events_told(
+        &self,
+        customer: CustomerId,
+        conference: ConferenceId,
+        after_seq: u64,
+        limit: u32,
+    ) -> Result<Vec<Told>, StoreError> {
+        let rows = query(
+            "SELECT type, data, seq, tm_event FROM events WHERE conference_id = ?1 AND customer_id = ?2 AND seq > ?3 \
+             ORDER BY seq LIMIT ?4",
+        )
+        .bind(conference.to_string())
+        .bind(customer.to_string())
+        .bind(signed(after_seq))
+        .bind(limit)
+        .fetch_all(&self.inner.readers)
+        .await?;
+        let told = |row: &SqliteRow| {
+            let (r#type, data): (&str, &str) = (row.try_get("type")?, row.try_get("data")?);
+            let seq = row.try_get::<i64, _>("seq")?.unsigned_abs();
+            let tm_event = time_column(row, "tm_event")?;
+            let text =
+                format!("{{\"type\":\"{type}\",\"data\":{data},\"seq\":{seq},\"tm_event\":\"{tm_event}\"}}");
+            Ok(Told { conference, seq, text: text.into() })
+        };
+        rows.iter().map(told).collect()
+    }
 }
 
 /// Writes one event within the batch. One that is there already (a retried batch) is left alone.
+/// Returns whether it was new.
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
     pending: &PendingEvent,
-) -> Result<(), sqlx::Error> {
-    query(
+) -> Result<bool, sqlx::Error> {
+    let done = query(
         "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
          ON CONFLICT (conference_id, seq) DO NOTHING",
     )
@@ -62,7 +93,7 @@ pub(super) async fn insert(
     .bind(pending.event.data.to_string())
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Deletes what the limits do not allow to keep, after these events were written. Returns how many.

@@ -1,7 +1,12 @@
 //! Changes that wait for the disk: the newest state of each resource, and every event.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use bytes::Bytes;
+
+use super::audit::Audit;
+use super::outbox::OutboxChange;
 use crate::bridge::event::{Change, ConferenceRecord, Event};
 use crate::bridge::resource::Conferencecall;
 use crate::id::{ConferenceId, ConferencecallId, CustomerId};
@@ -11,6 +16,12 @@ use crate::id::{ConferenceId, ConferencecallId, CustomerId};
 pub const RESOURCES_PENDING_MAX: usize = 100_000;
 /// Events that wait while the disk cannot be written. A further one is dropped and counted.
 pub const EVENTS_PENDING_MAX: usize = 65_536;
+/// Entries of the audit log that wait while the disk cannot be written. A further one is dropped and
+/// counted.
+pub const AUDITS_PENDING_MAX: usize = 65_536;
+/// Outcomes of deliveries that wait while the disk cannot be written. A further one is dropped and
+/// counted: its event is told again after a restart.
+pub const OUTBOX_CHANGES_PENDING_MAX: usize = 65_536;
 
 /// An event and whose it is.
 #[derive(Clone, Debug)]
@@ -18,6 +29,20 @@ pub(super) struct PendingEvent {
     pub(super) customer: CustomerId,
     pub(super) conference: ConferenceId,
     pub(super) event: Box<Event>,
+    text: OnceLock<Bytes>,
+}
+
+impl PendingEvent {
+    pub(super) fn new(customer: CustomerId, conference: ConferenceId, event: Box<Event>) -> Self {
+        Self { customer, conference, event, text: OnceLock::new() }
+    }
+
+    /// The event as JSON, as owners are told it; made when it is first needed.
+    pub(super) fn text(&self) -> Bytes {
+        let text =
+            || serde_json::to_vec(&self.event).expect("an event is plain data with string keys").into();
+        self.text.get_or_init(text).clone()
+    }
 }
 
 /// What the next transaction will write.
@@ -26,6 +51,8 @@ pub(super) struct Pending {
     pub(super) conferences: BTreeMap<ConferenceId, Box<ConferenceRecord>>,
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
     pub(super) events: Vec<PendingEvent>,
+    pub(super) outbox: Vec<OutboxChange>,
+    pub(super) audits: Vec<Audit>,
     resources_max: usize,
     events_max: usize,
 }
@@ -36,6 +63,8 @@ impl Pending {
             conferences: BTreeMap::new(),
             conferencecalls: BTreeMap::new(),
             events: Vec::new(),
+            outbox: Vec::new(),
+            audits: Vec::new(),
             resources_max,
             events_max,
         }
@@ -46,7 +75,8 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.conferences.len() + self.conferencecalls.len() + self.events.len()
+        let resources = self.conferences.len() + self.conferencecalls.len();
+        resources + self.events.len() + self.outbox.len() + self.audits.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -60,17 +90,37 @@ impl Pending {
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
-                    self.events.push(PendingEvent { customer, conference, event });
+                    self.events.push(PendingEvent::new(customer, conference, event));
                 }
                 fits
             }
         }
     }
 
+    /// Takes the outcome of a delivery in. Returns whether there was room.
+    pub(super) fn absorb_outbox(&mut self, change: OutboxChange) -> bool {
+        let fits = self.outbox.len() < OUTBOX_CHANGES_PENDING_MAX;
+        if fits {
+            self.outbox.push(change);
+        }
+        fits
+    }
+
+    /// Takes an entry of the audit log in. Returns whether there was room.
+    pub(super) fn absorb_audit(&mut self, audit: Audit) -> bool {
+        let fits = self.audits.len() < AUDITS_PENDING_MAX;
+        if fits {
+            self.audits.push(audit);
+        }
+        fits
+    }
+
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
         self.events.clear();
+        self.outbox.clear();
+        self.audits.clear();
     }
 }
 

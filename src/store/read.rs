@@ -6,7 +6,7 @@ use sqlx::{Row as _, query};
 
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
-use super::{Store, StoreError, event, writer};
+use super::{Store, StoreError, event, outbox, writer};
 use crate::bridge::ENDED_HASHES_MAX;
 use crate::bridge::event::{ConferenceRecord, Event};
 use crate::bridge::resource::{
@@ -197,8 +197,14 @@ impl Store {
         let data = serde_json::to_value(&record.conference).map_err(|error| damaged("conference", &error))?;
         let event =
             Event { r#type: "conference_deleted".to_owned(), data, seq: record.event_seq, tm_event: now };
-        event::insert(&mut batch, &PendingEvent { customer, conference: id, event: Box::new(event) }).await?;
+        let pending = PendingEvent::new(customer, id, Box::new(event));
+        let mut moves = outbox::Moves::default();
+        if event::insert(&mut batch, &pending).await? {
+            outbox::queue(&mut batch, &self.inner.fill, &pending, &mut moves).await?;
+        }
         batch.commit().await?;
+        moves.committed(self);
+        self.inner.feed.tell(&pending);
         Ok(Ended::Deleted(Box::new(record.conference)))
     }
 }

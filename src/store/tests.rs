@@ -17,10 +17,10 @@ use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use crate::time::Timestamp;
 
 /// A folder that goes when the test does.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name =
             format!("confab-store-unit-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -216,7 +216,7 @@ async fn events_are_trimmed_to_their_limits_and_counted() {
     let store = Store::open(&folder.0).await.expect("a new store");
     let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
     let pending = |seq| match happened(1, seq) {
-        Change::Event { customer, conference, event } => PendingEvent { customer, conference, event },
+        Change::Event { customer, conference, event } => PendingEvent::new(customer, conference, event),
         _ => unreachable!("an event was made"),
     };
     let written: Vec<PendingEvent> = (1..=20).map(pending).collect();

@@ -10,7 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::audit::{self, Audit};
 use super::event::EVENTS_TOTAL_MAX;
+use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
 use super::{Store, count, event};
@@ -47,6 +49,15 @@ pub enum Write {
         /// The answer.
         reply: Reply,
     },
+    /// What became of an event of the outbox.
+    Outbox(OutboxChange),
+    /// An entry of the audit log.
+    Audit {
+        /// The entry.
+        audit: Box<Audit>,
+        /// Tells when it is on disk, or that it has to wait for it.
+        done: oneshot::Sender<Result<(), NotDurable>>,
+    },
     /// Tells when every change before it is on disk, trying at once.
     Flush(oneshot::Sender<Result<(), NotDurable>>),
 }
@@ -63,6 +74,16 @@ pub fn spawn_writer(store: Store) -> (mpsc::Sender<Write>, JoinHandle<()>) {
 enum Waiting {
     Reply(oneshot::Sender<Result<Reply, NotDurable>>, Reply),
     Flush(oneshot::Sender<Result<(), NotDurable>>),
+}
+
+/// What a batch did beside what it was given.
+struct Written {
+    /// Events that went to keep the limits.
+    events_trimmed: u64,
+    /// Entries of the audit log that went to keep the limits.
+    audits_trimmed: u64,
+    /// What came into the outbox and left it.
+    moves: Moves,
 }
 
 /// The running writer.
@@ -119,6 +140,17 @@ impl Writer {
                     count(&self.store.inner.counts.changes_dropped, 1);
                 }
             }
+            Write::Outbox(change) => {
+                if !self.pending.absorb_outbox(change) {
+                    count(&self.store.inner.counts.changes_dropped, 1);
+                }
+            }
+            Write::Audit { audit, done } => {
+                if !self.pending.absorb_audit(*audit) {
+                    count(&self.store.inner.counts.changes_dropped, 1);
+                }
+                self.waiting.push(Waiting::Flush(done));
+            }
             Write::Reply { to, reply } => self.waiting.push(Waiting::Reply(to, reply)),
             Write::Flush(done) => self.waiting.push(Waiting::Flush(done)),
         }
@@ -152,8 +184,10 @@ impl Writer {
     async fn commit(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.store.inner.writer.acquire().await?;
         match self.write_batch(&mut connection).await {
-            Ok(trimmed) => {
-                count(&self.store.inner.counts.events_trimmed, trimmed);
+            Ok(written) => {
+                count(&self.store.inner.counts.events_trimmed, written.events_trimmed);
+                count(&self.store.inner.counts.audits_trimmed, written.audits_trimmed);
+                written.moves.committed(&self.store);
                 Ok(())
             }
             Err(failure) => {
@@ -164,8 +198,9 @@ impl Writer {
         }
     }
 
-    /// Writes everything that is pending. Returns how many events went to keep the limits.
-    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    /// Writes everything that is pending.
+    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<Written, sqlx::Error> {
+        let mut moves = Moves::default();
         query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         for record in self.pending.conferences.values() {
             upsert_conference(connection, record).await?;
@@ -174,17 +209,29 @@ impl Writer {
             upsert_conferencecall(connection, call).await?;
         }
         for pending in &self.pending.events {
-            event::insert(connection, pending).await?;
+            if event::insert(connection, pending).await? {
+                outbox::queue(connection, &self.store.inner.fill, pending, &mut moves).await?;
+            }
         }
-        let trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
+        for change in &self.pending.outbox {
+            outbox::apply(connection, change, &mut moves).await?;
+        }
+        let mut audits_trimmed = 0;
+        for entry in &self.pending.audits {
+            audits_trimmed += audit::insert(connection, entry).await?;
+        }
+        let events_trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
         query("COMMIT").execute(connection).await?;
-        Ok(trimmed)
+        Ok(Written { events_trimmed, audits_trimmed, moves })
     }
 
     fn succeeded(&mut self) {
         let inner = &self.store.inner;
         count(&inner.counts.commits, 1);
         count(&inner.counts.changes, self.pending.len() as u64);
+        for pending in &self.pending.events {
+            inner.feed.tell(pending);
+        }
         self.pending.clear();
         if self.retry.take().is_some() {
             info!("the store can write again; every change it kept is on disk");

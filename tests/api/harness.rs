@@ -19,7 +19,7 @@ use confab::bridge::resource::{Address, Conference, ConferenceStatus, Conference
 use confab::control::ControlError;
 use confab::id::{ConferenceId, ConferencecallId, CustomerId};
 use confab::rng::Rng;
-use confab::store::{Store, Write, spawn_writer};
+use confab::store::{OutboxChange, Store, Write, spawn_writer};
 use confab::time::{Instant, Now, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -174,6 +174,7 @@ impl Api {
         let state = ApiState {
             control: control(held.clone(), writer.clone(), clock.clone()),
             store: store.clone(),
+            writer: writer.downgrade(),
             health: {
                 let health = health.clone();
                 Arc::new(move || Health { reasons: health.lock().expect("health").clone() })
@@ -283,8 +284,38 @@ impl Api {
         call.id.to_string()
     }
 
-    async fn persist(&self, change: Change) {
+    pub async fn persist(&self, change: Change) {
+        self.write(Write::Change(change)).await;
+    }
+
+    /// Something changes; on disk a moment later.
+    pub async fn change(&self, change: Change) {
         self.writer.send(Write::Change(change)).await.expect("the writer runs");
+    }
+
+    /// Waits until all that changed is on disk.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        self.writer.send(Write::Flush(done)).await.expect("the writer runs");
+        flushed.await.expect("the writer runs").expect("durable");
+    }
+
+    /// Serves it on a socket of its own; returns the URL for WebSockets.
+    pub async fn serve(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let service = self.router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        format!("ws://{address}")
+    }
+
+    /// What became of an event of the outbox.
+    pub async fn settle(&self, change: OutboxChange) {
+        self.write(Write::Outbox(change)).await;
+    }
+
+    async fn write(&self, write: Write) {
+        self.writer.send(write).await.expect("the writer runs");
         let (done, flushed) = oneshot::channel();
         self.writer.send(Write::Flush(done)).await.expect("the writer runs");
         flushed.await.expect("the writer runs").expect("durable");

@@ -5,3 +5,6 @@ mod conferences;
 mod errors;
 mod harness;
 mod lists;
+mod tenancy;
+mod webhooks;
+mod ws;

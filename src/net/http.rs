@@ -1,0 +1,187 @@
+//! HTTP to servers that others chose: bounded in time and size, no redirects, no proxy, and, unless
+//! allowed, not to addresses that only this machine or its network can reach.
+
+mod address;
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::time::Duration;
+pub use address::is_private;
+
+/// Idle connections kept to one server.
+const IDLE_PER_HOST_MAX: usize = 32;
+/// How long an idle connection is kept.
+const IDLE_KEPT: Duration = Duration::from_secs(30);
+
+/// What is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a request may take, answer included.
+    pub timeout: Duration,
+    /// Whether private, loopback and link-local addresses may be asked.
+    pub allow_private: bool,
+    /// The longest answer that is read, in bytes.
+    pub answer_max: usize,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its code.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The address is not one we may ask.
+    #[error("the address of {0} is private or loopback, which the configuration does not allow")]
+    Private(String),
+    /// The answer is longer than allowed.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+    /// No connection, or it broke.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A client; clones share its connections.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    settings: Settings,
+}
+
+impl HttpClient {
+    /// A client that trusts the certificates of Mozilla's list.
+    ///
+    /// # Errors
+    /// When the TLS library has no protocol in common with itself, which no build has.
+    pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
+        let mut connector =
+            HttpConnector::new_with_resolver(Resolver { allow_private: settings.allow_private });
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(settings.timeout));
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_KEPT)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+            .build(connector);
+        Ok(Self { client, settings })
+    }
+
+    /// Sends a request and reads its answer whole. Redirects are answers like others.
+    ///
+    /// # Errors
+    /// When there is no answer, or not in time, or too long, or from where it must not be.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, Failure> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        // A host that is an address is not resolved, so the resolver cannot refuse it.
+        let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        if !self.settings.allow_private && literal.is_some_and(is_private) {
+            return Err(Failure::Private(host));
+        }
+        let exchange = async {
+            let response =
+                self.client.request(request.map(Full::new)).await.map_err(|error| failure(&error, &host))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, self.settings.answer_max).collect().await.map_err(|error| {
+                if error.is::<http_body_util::LengthLimitError>() {
+                    Failure::TooLong(self.settings.answer_max)
+                } else {
+                    Failure::Broken(format!("the answer broke off: {error}"))
+                }
+            })?;
+            Ok(Answer { status: head.status, body: body.to_bytes() })
+        };
+        match tokio::time::timeout(self.settings.timeout, exchange).await {
+            Ok(done) => done,
+            Err(_) => Err(Failure::TimedOut(self.settings.timeout)),
+        }
+    }
+}
+
+/// What the client's error comes from, in words for the owner of the URI.
+fn failure(error: &hyper_util::client::legacy::Error, host: &str) -> Failure {
+    let mut words = Vec::new();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<PrivateAddress>() {
+            return Failure::Private(host.to_owned());
+        }
+        words.push(error.to_string());
+        // An io::Error that wraps another hides it from `source`.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<PrivateAddress>()) {
+            return Failure::Private(host.to_owned());
+        }
+        cause = error.source();
+    }
+    Failure::Broken(words.pop().unwrap_or_default())
+}
+
+/// Every address of the name is private.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a private address")]
+struct PrivateAddress;
+
+/// Resolves names by the system, and leaves out the addresses that may not be asked: the connection is
+/// made to an address that was looked at, whatever the name says a moment later.
+#[derive(Clone, Copy, Debug)]
+struct Resolver {
+    allow_private: bool,
+}
+
+impl tower::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let allow_private = self.allow_private;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> =
+                found.iter().filter(|address| allow_private || !is_private(address.ip())).copied().collect();
+            if allowed.is_empty() && !found.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, PrivateAddress));
+            }
+            Ok(allowed.into_iter())
+        })
+    }
+}
