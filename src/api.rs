@@ -5,6 +5,7 @@
 //! deadline, a log line and, where it failed, its error body.
 
 mod accesskey;
+mod activeflow;
 mod auth;
 mod body;
 mod conference;
@@ -12,6 +13,7 @@ mod conferencecall;
 mod customer;
 mod edge;
 mod error;
+mod flow;
 mod limit;
 mod openapi;
 mod page;
@@ -145,7 +147,10 @@ pub fn router(state: ApiState) -> Router {
 
 /// Everything under `/v1.0`.
 fn resources() -> Router<SharedState> {
-    use {accesskey as keys, conference as conf, conferencecall as calls, customer as customers};
+    use {
+        accesskey as keys, activeflow as runs, conference as conf, conferencecall as calls,
+        customer as customers, flow as flows,
+    };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
         .route("/conferences/{id}", get(conf::read).put(conf::update).delete(conf::delete))
@@ -157,6 +162,10 @@ fn resources() -> Router<SharedState> {
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
+        .route("/flows", get(flows::list).post(flows::create))
+        .route("/flows/{id}", get(flows::read).put(flows::update).delete(flows::delete))
+        .route("/activeflows", get(runs::list))
+        .route("/activeflows/{id}", get(runs::read))
         .route("/customer", get(customers::own))
         .route("/customers", get(customers::list).post(customers::create))
         .route("/customers/{id}", get(customers::read).put(customers::update).delete(customers::delete))
@@ -200,6 +209,7 @@ impl Shared {
                 Refusal::Limit(_) => {
                     Err(ApiError::new(Reason::LimitReached, refusal.to_string()).retry_after(RETRY_AFTER))
                 }
+                Refusal::NoSuchFlow(key) => Err(body::wrong(key, "names a flow that does not exist")),
                 Refusal::Draining => Err(ApiError::new(Reason::Draining, refusal.to_string())),
             },
             Ok(reply) => Ok(Answer::Reply(reply)),

@@ -29,6 +29,10 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// Conferences.
     pub conference: ConferenceConfig,
+    /// Flows.
+    pub flow: FlowConfig,
+    /// Speech.
+    pub speech: SpeechConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -113,6 +117,20 @@ pub struct ConferenceConfig {
     pub drain_timeout: Duration,
     /// Whose ringing tone is played.
     pub ring: RingCountry,
+}
+
+/// `[flow]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowConfig {
+    /// Whether flows may ask servers at private and local addresses.
+    pub allow_private: bool,
+}
+
+/// `[speech]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpeechConfig {
+    /// The HTTP engine that speaks texts; `None`: the built-in voice.
+    pub voice_url: Option<String>,
 }
 
 /// `[log]`.
@@ -207,6 +225,8 @@ impl Default for Config {
                 drain_timeout: Duration::from_secs(30),
                 ring: RingCountry::default(),
             },
+            flow: FlowConfig { allow_private: false },
+            speech: SpeechConfig { voice_url: None },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

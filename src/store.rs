@@ -9,6 +9,7 @@ mod accesskey;
 mod bootstrap;
 mod customer;
 mod event;
+mod flow;
 mod page;
 mod pending;
 mod read;
@@ -36,6 +37,7 @@ pub use accesskey::{
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
+pub use flow::{ACTIVEFLOWS_MAX, RestoredFlows};
 pub use page::{Cursor, Page};
 pub use pending::{EVENTS_PENDING_MAX, RESOURCES_PENDING_MAX};
 pub use read::{Ended, Restored};
@@ -60,6 +62,7 @@ const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "base", include_str!("store/migrations/0001_base.sql")),
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
+    (3, "flows", include_str!("store/migrations/0003_flows.sql")),
 ];
 
 /// Why the store could not do what was asked.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::control::Control;
+use crate::errand::Errands;
 use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
 use crate::obs::{Exposition, Histogram, Metrics, log};
@@ -30,6 +31,23 @@ pub(super) fn register(
             "confab_log_lines_dropped_total",
             "Log lines lost to a slow reader.",
             log::dropped(),
+        );
+    });
+}
+
+/// Registers what flows have done outside.
+pub(super) fn register_errands(metrics: &Metrics, errands: &Errands) {
+    let errands = errands.clone();
+    metrics.register(move |exposition| {
+        let counted = errands.counters();
+        exposition.counters(
+            "confab_flow_errands_total",
+            "HTTP requests, prompts and spoken texts of flows, by how they went.",
+            &[
+                (&[("result", "done")], counted.done),
+                (&[("result", "failed")], counted.failed),
+                (&[("result", "refused")], counted.refused),
+            ],
         );
     });
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::bridge::event::{Change, ConferenceRecord, Event};
+use crate::bridge::flow::{Activeflow, Flow};
 use crate::bridge::resource::Conferencecall;
-use crate::id::{ConferenceId, ConferencecallId, CustomerId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
 
-/// Conferences, and as many conferencecalls, whose newest state waits while the disk cannot be
+/// Conferences, and as many of each other resource, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
 pub const RESOURCES_PENDING_MAX: usize = 100_000;
 /// Events that wait while the disk cannot be written. A further one is dropped and counted.
@@ -25,6 +26,8 @@ pub(super) struct PendingEvent {
 pub(super) struct Pending {
     pub(super) conferences: BTreeMap<ConferenceId, Box<ConferenceRecord>>,
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
+    pub(super) flows: BTreeMap<FlowId, Box<Flow>>,
+    pub(super) activeflows: BTreeMap<ActiveflowId, Box<Activeflow>>,
     pub(super) events: Vec<PendingEvent>,
     resources_max: usize,
     events_max: usize,
@@ -35,6 +38,8 @@ impl Pending {
         Self {
             conferences: BTreeMap::new(),
             conferencecalls: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            activeflows: BTreeMap::new(),
             events: Vec::new(),
             resources_max,
             events_max,
@@ -46,7 +51,11 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.conferences.len() + self.conferencecalls.len() + self.events.len()
+        self.conferences.len()
+            + self.conferencecalls.len()
+            + self.flows.len()
+            + self.activeflows.len()
+            + self.events.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -57,6 +66,8 @@ impl Pending {
                 put(&mut self.conferences, record.conference.id, record, self.resources_max)
             }
             Change::Conferencecall(call) => put(&mut self.conferencecalls, call.id, call, self.resources_max),
+            Change::Flow(flow) => put(&mut self.flows, flow.id, flow, self.resources_max),
+            Change::Activeflow(run) => put(&mut self.activeflows, run.id, run, self.resources_max),
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
@@ -70,6 +81,8 @@ impl Pending {
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
+        self.flows.clear();
+        self.activeflows.clear();
         self.events.clear();
     }
 }

@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::event::EVENTS_TOTAL_MAX;
+use super::flow::ACTIVEFLOWS_MAX;
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
-use super::{Store, count, event};
+use super::{Store, count, event, flow};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
 use crate::bridge::resource::Conferencecall;
@@ -173,6 +174,15 @@ impl Writer {
         for call in self.pending.conferencecalls.values() {
             upsert_conferencecall(connection, call).await?;
         }
+        for stored in self.pending.flows.values() {
+            flow::upsert_flow(connection, stored).await?;
+        }
+        for run in self.pending.activeflows.values() {
+            flow::upsert_activeflow(connection, run).await?;
+        }
+        if !self.pending.activeflows.is_empty() {
+            flow::trim_activeflows(connection, ACTIVEFLOWS_MAX).await?;
+        }
         for pending in &self.pending.events {
             event::insert(connection, pending).await?;
         }
@@ -206,7 +216,14 @@ impl Writer {
 
 /// Whether this answer is true without anything new on disk.
 fn changes_nothing(reply: &Reply) -> bool {
-    matches!(reply, Reply::Conferences(_) | Reply::Conferencecalls(_) | Reply::Refused(_))
+    matches!(
+        reply,
+        Reply::Conferences(_)
+            | Reply::Conferencecalls(_)
+            | Reply::Flows(_)
+            | Reply::Activeflows(_)
+            | Reply::Refused(_)
+    )
 }
 
 /// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
@@ -258,6 +275,6 @@ async fn upsert_conferencecall(
     Ok(())
 }
 
-fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
+pub(super) fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(resource).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }

@@ -3,5 +3,6 @@
 mod access;
 mod conferences;
 mod errors;
+mod flows;
 mod harness;
 mod lists;

@@ -1,0 +1,149 @@
+//! What flows have the outside do: HTTP requests, sounds from URLs, spoken texts. Each runs in a task
+//! of its own, bounded in time, size and number, and its result goes back into the control task's
+//! inbox.
+
+pub mod http;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::sync::Semaphore;
+
+use crate::bridge::flow::outside::{Errand, ErrandResult};
+use crate::prompt::Prompts;
+use crate::speech::voice::Voice;
+use crate::time::Duration;
+use http::{HttpClient, HttpError};
+
+/// Errands at once, those that wait for their turn included; one more fails.
+pub const ERRANDS_MAX: usize = 1024;
+/// HTTP requests at once, sounds included.
+pub const REQUESTS_MAX: usize = 128;
+/// Texts spoken at once: each keeps a core busy.
+pub const SPEAKERS_MAX: usize = 2;
+/// How long an errand may take, its waiting included.
+pub const ERRAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes kept of an answer to a webhook or a `fetch`.
+pub const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// How errands are done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether servers at private and local addresses may be asked.
+    pub allow_private: bool,
+    /// The HTTP engine that speaks texts; `None`: the embedded voice does.
+    pub speech_url: Option<String>,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Errands that were done.
+    pub done: u64,
+    /// Errands that failed.
+    pub failed: u64,
+    /// Errands refused because too many ran.
+    pub refused: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    done: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Does errands. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Errands {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    http: HttpClient,
+    prompts: Prompts,
+    voice: Voice,
+    admitted: Arc<Semaphore>,
+    requests: Semaphore,
+    speakers: Semaphore,
+    counts: Counts,
+}
+
+impl Errands {
+    /// Errands of these settings.
+    pub fn new(settings: Settings) -> Self {
+        let http = HttpClient::new(settings.allow_private);
+        let inner = Inner {
+            prompts: Prompts::new(http.clone()),
+            voice: Voice::new(http.clone(), settings.speech_url),
+            http,
+            admitted: Arc::new(Semaphore::new(ERRANDS_MAX)),
+            requests: Semaphore::new(REQUESTS_MAX),
+            speakers: Semaphore::new(SPEAKERS_MAX),
+            counts: Counts::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Starts an errand, whose result `deliver` takes; or gives its result at once when too many run.
+    pub fn start<D, F>(&self, errand: Errand, deliver: D) -> Option<ErrandResult>
+    where
+        D: FnOnce(ErrandResult) -> F + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let Ok(admitted) = self.inner.admitted.clone().try_acquire_owned() else {
+            self.inner.counts.refused.fetch_add(1, Relaxed);
+            return Some(ErrandResult::Failed("the server does too much at once; try again".to_owned()));
+        };
+        let inner = self.inner.clone();
+        tokio::spawn(async move {
+            let result = tokio::time::timeout(ERRAND_TIMEOUT, inner.run(errand)).await;
+            let result = result.unwrap_or_else(|_| {
+                ErrandResult::Failed(format!("it took longer than {} s", ERRAND_TIMEOUT.as_secs()))
+            });
+            let counter = match &result {
+                ErrandResult::Failed(_) => &inner.counts.failed,
+                _ => &inner.counts.done,
+            };
+            counter.fetch_add(1, Relaxed);
+            deliver(result).await;
+            drop(admitted);
+        });
+        None
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        let counts = &self.inner.counts;
+        Counters {
+            done: counts.done.load(Relaxed),
+            failed: counts.failed.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
+        }
+    }
+}
+
+impl Inner {
+    async fn run(&self, errand: Errand) -> ErrandResult {
+        let closed = || ErrandResult::Failed("the server stops".to_owned());
+        match errand {
+            Errand::Http { method, url, content_type, body } => {
+                let Ok(_turn) = self.requests.acquire().await else { return closed() };
+                let sent = self.http.send(method, &url, &content_type, body, ANSWER_MAX_BYTES);
+                match sent.await {
+                    Ok(answer) => ErrandResult::Http { status: answer.status, body: answer.body },
+                    Err(HttpError(why)) => ErrandResult::Failed(why),
+                }
+            }
+            Errand::Sound { url } => {
+                let Ok(_turn) = self.requests.acquire().await else { return closed() };
+                self.prompts.clip(&url).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)
+            }
+            Errand::Speech { text, language } => {
+                let Ok(_turn) = self.speakers.acquire().await else { return closed() };
+                self.voice.speak(&text, &language).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)
+            }
+        }
+    }
+}
