@@ -147,3 +147,73 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::flow::outside::Method;
+
+    fn request(url: String) -> Errand {
+        Errand::Http {
+            method: Method::Post,
+            url,
+            content_type: "text/plain".to_owned(),
+            body: "x".to_owned(),
+        }
+    }
+
+    async fn result(errands: &Errands, errand: Errand) -> ErrandResult {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let refused = errands.start(errand, move |result| async move { drop(tell.send(result)) });
+        assert_eq!(refused, None);
+        told.await.expect("every errand has a result")
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_asked_only_where_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let guarded = Errands::new(Settings::default());
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+            let ErrandResult::Failed(why) = result(&guarded, request(format!("http://{host}:{port}/"))).await
+            else {
+                panic!("{host} was asked")
+            };
+            assert!(why.contains("private"), "{host}: {why}");
+        }
+        let open = Errands::new(Settings { allow_private: true, ..Settings::default() });
+        let answering = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.expect("a request");
+            let long = "y".repeat(ANSWER_MAX_BYTES + 1);
+            let answer = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{long}", long.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let ErrandResult::Http { status, body } =
+            result(&open, request(format!("http://127.0.0.1:{port}/path"))).await
+        else {
+            panic!("no answer")
+        };
+        assert_eq!((status, body.len()), (404, ANSWER_MAX_BYTES), "cut at the limit");
+        let sent = answering.await.expect("it answered");
+        assert!(sent.starts_with("POST /path HTTP/1.1\r\n") && sent.contains("text/plain"), "{sent}");
+        assert_eq!((guarded.counters().failed, open.counters().done), (3, 1));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_run_at_once() {
+        // Nobody accepts: the requests wait.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("bound"));
+        let errands = Errands::new(Settings { allow_private: true, ..Settings::default() });
+        let start = || errands.start(request(url.clone()), |_| async {});
+        for _ in 0..ERRANDS_MAX {
+            assert_eq!(start(), None);
+        }
+        assert!(matches!(start(), Some(ErrandResult::Failed(_))));
+        assert_eq!(errands.counters().refused, 1);
+    }
+}

@@ -7,7 +7,7 @@ mod resample;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::bridge::flow::outside::Method;
 use crate::errand::http::HttpClient;
@@ -21,7 +21,9 @@ pub use resample::resample;
 /// Bytes of a sound as fetched; a longer one is not played.
 pub const FETCH_MAX_BYTES: usize = 10 << 20;
 /// The longest prompt; what is over is not played.
-pub const PROMPT_MAX: Duration = Duration::from_secs(600);
+pub const PROMPT_MAX: Duration = Duration::from_secs(300);
+/// Prompts decoded at once: each keeps a core busy and holds the whole sound.
+pub const DECODERS_MAX: usize = 2;
 /// Prompts kept.
 pub const KEPT_MAX: usize = 1000;
 /// Bytes of all prompts kept.
@@ -38,12 +40,14 @@ pub struct Prompts {
     http: HttpClient,
     clock: Clock,
     kept: Arc<Mutex<Kept>>,
+    decoders: Arc<Semaphore>,
 }
 
 impl Prompts {
     /// No prompt is kept.
     pub fn new(http: HttpClient) -> Self {
-        Self { http, clock: Clock::new(), kept: Arc::default() }
+        let decoders = Arc::new(Semaphore::new(DECODERS_MAX));
+        Self { http, clock: Clock::new(), kept: Arc::default(), decoders }
     }
 
     /// The sound at a URL.
@@ -74,6 +78,7 @@ impl Prompts {
         if answer.is_cut {
             return Err(format!("the sound is longer than {FETCH_MAX_BYTES} bytes"));
         }
+        let _turn = self.decoders.acquire().await.map_err(|_| "the server stops".to_owned())?;
         clip_of(answer.body).await
     }
 }

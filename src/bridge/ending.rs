@@ -8,7 +8,10 @@ use super::{Bridge, Level};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::PortSource;
 use crate::sip::Cause;
-use crate::time::Now;
+use crate::time::{Duration, Now};
+
+/// How long the legs of callers who were in a flow until the drain timeout may take to close.
+const FORCED_OUT_WAIT: Duration = Duration::from_secs(1);
 
 impl Bridge {
     /// Sets the timer of a live conference's timeout. Ends it now when that is past.
@@ -81,10 +84,18 @@ impl Bridge {
     fn force_out(&mut self, now: Now, id: ConferenceId, ports: &mut dyn PortSource) {
         let present =
             self.conferences.get(&id).map(|conference| conference.present.clone()).unwrap_or_default();
+        let mut ejected = false;
         for call in present {
-            // Its flow at the end takes too long.
-            self.eject(now, call, Cause::conference_ended(), ports);
-            self.give_up_leg(now, call);
+            if self.calls.get(&call).is_some_and(LiveCall::is_in) {
+                // Its flow at the end takes too long.
+                self.eject(now, call, Cause::conference_ended(), ports);
+                ejected = true;
+            } else {
+                self.give_up_leg(now, call);
+            }
+        }
+        if ejected {
+            self.timers.set(Timer::Conference(id), now.instant + FORCED_OUT_WAIT);
         }
         self.end_if_empty(now, id);
     }

@@ -180,7 +180,7 @@ impl Writer {
         for run in self.pending.activeflows.values() {
             flow::upsert_activeflow(connection, run).await?;
         }
-        if !self.pending.activeflows.is_empty() {
+        if self.pending.activeflows.values().any(|run| flow::trims(run)) {
             flow::trim_activeflows(connection, ACTIVEFLOWS_MAX).await?;
         }
         for pending in &self.pending.events {

@@ -6,7 +6,7 @@ use confab::bridge::Settings;
 use confab::bridge::command::{Command, ConferenceChange, NewConference};
 use confab::bridge::flow::outside::{Errand, ErrandResult};
 use confab::bridge::flow::resource::{Activeflow, ActiveflowStatus, FlowStage, StepStatus};
-use confab::bridge::flow::{DIGITS_HELD_MAX, FLOWS_PER_CUSTOMER_MAX, STEPS_MAX};
+use confab::bridge::flow::{DIGITS_HELD_MAX, EXECUTIONS_MAX, FLOWS_PER_CUSTOMER_MAX, STEPS_MAX};
 use confab::bridge::resource::{Conference, ConferenceStatus, ConferenceType, ConferencecallStatus};
 use confab::id::{ConferencecallId, FlowId, LegId};
 use confab::plane::{Clip, Hears, ShardCommand, ShardReport};
@@ -564,4 +564,15 @@ fn a_stopping_server_ends_flows_too() {
     assert!(sim.drained);
     assert_eq!(sim.bridge.gauges().activeflows, 0);
     assert!(sim.kept.activeflows.values().all(|run| run.status == ActiveflowStatus::Ended));
+}
+
+#[test]
+fn no_more_flows_run_than_the_limit() {
+    let mut sim = Sim::new(26);
+    let flow = sim.create_flow(json!([sleep(60_000)])).id;
+    for _ in 0..=EXECUTIONS_MAX {
+        sim.bridge_only_end_with(flow);
+    }
+    let gauges = sim.bridge.gauges();
+    assert_eq!((gauges.activeflows, gauges.flows_refused_total), (EXECUTIONS_MAX, 1));
 }

@@ -13,7 +13,7 @@ use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
 use confab::bridge::{Bridge, Input, Note, Output, Settings};
-use confab::id::{ConferenceId, ConferencecallId, CustomerId};
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use confab::plane::ShardReport;
 use confab::rng::Rng;
 use confab::sip::{Flow, Transport};
@@ -174,9 +174,14 @@ impl<D: DataPlane> Sim<D> {
 
     /// Makes a conference and deletes it, by the bridge alone: nothing is kept or checked.
     pub fn bridge_only_create_and_delete(&mut self) -> ConferenceId {
+        self.bridge_only_end_with(FlowId::NIL)
+    }
+
+    /// The same, with this flow at the end.
+    pub fn bridge_only_end_with(&mut self, post_flow_id: FlowId) -> ConferenceId {
         let id = ConferenceId::random(&mut self.rng);
         let (customer, now) = (self.customer, self.both());
-        let new = NewConference { id: Some(id), ..NewConference::default() };
+        let new = NewConference { id: Some(id), post_flow_id, ..NewConference::default() };
         for command in
             [Command::CreateConference { customer, new }, Command::DeleteConference { customer, id }]
         {
