@@ -288,13 +288,14 @@ impl Bridge {
                 self.ask_for_sound(now, execution, Errand::Speech { text, language }, Vec::new())
             }
             Action::Play { urls } => self.play_next(now, execution, urls),
+            Action::Sleep(time) | Action::Echo(time) if time.is_zero() => done(""),
             Action::Sleep(time) => {
                 execution.wait = Wait::Time;
                 Outcome::Waits(now.instant + time)
             }
             Action::Echo(time) => self.echo(now, execution, time),
             Action::DigitsReceive { within, keys, length } => {
-                if execution.await_digits(keys, length) {
+                if execution.await_digits(keys, length) || within.is_zero() {
                     return take_digits(execution);
                 }
                 Outcome::Waits(now.instant + within)

@@ -26,7 +26,7 @@ const AMPLITUDE_MIN: f32 = 500.0;
 const COLUMN_OVER_ROW: f32 = 4.0;
 const ROW_OVER_COLUMN: f32 = 10.0;
 /// Least part of the window's energy that is in the two tones: the guard against speech.
-const PURITY_MIN: f32 = 0.85;
+const PURITY_MIN: f32 = 0.92;
 /// Least energy of each quarter, as part of the mean of the four: the tones fill the window.
 const QUARTER_MIN: f32 = 0.5;
 /// Windows in a row that make a key: two are filled by 40 ms, and not by 23.
@@ -277,26 +277,35 @@ mod tests {
         assert_eq!(keys(mixed), "");
     }
 
-    /// A voice: a pitch that wanders, with a dozen harmonics through formants that wander too.
+    /// A voice without a pause: a pitch that wanders, two dozen harmonics of it, through two formants
+    /// that wander too. The likes of it are the hardest: real speech pauses, and has noise in it.
     #[test]
-    fn ten_minutes_of_a_voice_are_no_key() {
+    fn ten_minutes_of_a_voice_without_a_pause_are_hardly_ever_a_key() {
+        const FALSE_KEYS_MAX: usize = 3;
         let mut rng = Rng::from_number(3);
-        let (mut pitch, mut formant, mut phase) = (120.0f32, 700.0f32, 0.0f32);
+        let (mut pitch, mut first, mut second, mut phase) = (120.0f32, 500.0f32, 1500.0f32, 0.0f32);
+        let mut wander = |from: f32, step: f32, low: f32, high: f32| {
+            (from + (rng.below(2001) as f32 - 1000.0) / 1000.0 * step).clamp(low, high)
+        };
         let mut detector = ToneDetector::default();
+        let mut keys = Vec::new();
         for _ in 0..30_000 {
-            pitch = (pitch + (rng.below(2001) as f32 - 1000.0) / 400.0).clamp(80.0, 300.0);
-            formant = (formant + (rng.below(2001) as f32 - 1000.0) / 20.0).clamp(300.0, 2400.0);
+            pitch = wander(pitch, 2.5, 80.0, 300.0);
+            first = wander(first, 33.0, 250.0, 900.0);
+            second = wander(second, 50.0, 850.0, 2400.0);
             let mut frame = [0i16; 160];
             for sample in &mut frame {
-                phase = (phase + pitch / 8000.0).fract();
-                let harmonic = |n: u32| {
-                    let hz = pitch * n as f32;
-                    let gain = 1.0 / (1.0 + ((hz - formant) / 150.0).powi(2));
-                    (phase * n as f32 * TAU).sin() * gain * 9000.0
+                phase = (phase + pitch / RATE_HZ).fract();
+                let harmonic = |n: u8| {
+                    let hz = pitch * f32::from(n);
+                    let through = |formant: f32, width: f32| 1.0 / (1.0 + ((hz - formant) / width).powi(2));
+                    let gain = through(first, 90.0) + 0.5 * through(second, 130.0) + 0.02;
+                    (phase * f32::from(n) * TAU).sin() * gain * 9000.0
                 };
                 *sample = (1..=24).map(harmonic).sum::<f32>() as i16;
             }
-            assert_eq!(detector.hear(&frame), None, "pitch {pitch}, formant {formant}");
+            keys.extend(detector.hear(&frame));
         }
+        assert!(keys.len() <= FALSE_KEYS_MAX, "{keys:?}");
     }
 }

@@ -576,3 +576,14 @@ fn no_more_flows_run_than_the_limit() {
     let gauges = sim.bridge.gauges();
     assert_eq!((gauges.activeflows, gauges.flows_refused_total), (EXECUTIONS_MAX, 1));
 }
+
+#[test]
+fn what_takes_no_time_is_over_at_once() {
+    let mut sim = Sim::new(27);
+    let nothing = json!({"duration": 0});
+    let types = ["sleep", "echo", "digits_receive"];
+    let actions: Vec<_> = types.iter().map(|name| json!({"type": name, "option": nothing})).collect();
+    let conference = conference(&mut sim, Some(json!(actions)), None);
+    caller(&mut sim, &conference);
+    assert_eq!(only_call(&sim, &conference).1, ConferencecallStatus::Joined);
+}

@@ -124,7 +124,8 @@ impl DataPlane for Recorder {
             }
             ShardCommand::StopPlay { leg } => self.end_play(now, leg),
             ShardCommand::ListenForTones { leg, on } => {
-                if on {
+                // A leg that failed is unknown to its shard.
+                if on && self.legs.contains_key(&leg) {
                     self.listening.insert(leg);
                 } else {
                     self.listening.remove(&leg);
