@@ -5,6 +5,7 @@
 //! deadline, a log line and, where it failed, its error body.
 
 mod accesskey;
+mod activeflow;
 mod audit;
 mod auth;
 mod body;
@@ -13,6 +14,7 @@ mod conferencecall;
 mod customer;
 mod edge;
 mod error;
+mod flow;
 mod limit;
 mod openapi;
 mod page;
@@ -161,8 +163,8 @@ pub fn router(state: ApiState) -> Router {
 /// Everything under `/v1.0`.
 fn resources() -> Router<SharedState> {
     use {
-        accesskey as keys, conference as conf, conferencecall as calls, customer as customers,
-        webhook as hooks,
+        accesskey as keys, activeflow as runs, conference as conf, conferencecall as calls,
+        customer as customers, flow as flows, webhook as hooks,
     };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
@@ -180,6 +182,10 @@ fn resources() -> Router<SharedState> {
         .route("/webhooks/replay", post(hooks::replay_all))
         .route("/ws", get(ws::open))
         .route("/audits", get(audit::list))
+        .route("/flows", get(flows::list).post(flows::create))
+        .route("/flows/{id}", get(flows::read).put(flows::update).delete(flows::delete))
+        .route("/activeflows", get(runs::list))
+        .route("/activeflows/{id}", get(runs::read))
         .route("/customer", get(customers::own))
         .route("/customers", get(customers::list).post(customers::create))
         .route("/customers/{id}", get(customers::read).put(customers::update).delete(customers::delete))
@@ -224,6 +230,7 @@ impl Shared {
                 Refusal::Limit(_) => {
                     Err(ApiError::new(Reason::LimitReached, refusal.to_string()).retry_after(RETRY_AFTER))
                 }
+                Refusal::NoSuchFlow(key) => Err(body::wrong(key, "names a flow that does not exist")),
                 Refusal::Draining => Err(ApiError::new(Reason::Draining, refusal.to_string())),
             },
             Ok(reply) => Ok(Answer::Reply(reply)),

@@ -7,8 +7,9 @@
 //!
 //! Each rule has its room: who gets in (`admission`), how a caller joins (`joining`) and leaves
 //! (`leaving`), how a conference and the server end (`ending`), what a customer may ask
-//! (`execute`), what a restart goes on with (`restore`).
+//! (`execute`), what flows do (`flow`, `flows`, `activeflows`), what a restart goes on with (`restore`).
 
+mod activeflows;
 mod admission;
 mod calls;
 pub mod command;
@@ -19,6 +20,8 @@ mod ending;
 pub mod event;
 mod exchange;
 mod execute;
+pub mod flow;
+mod flows;
 mod gauges;
 mod info;
 mod joining;
@@ -39,10 +42,12 @@ use crate::plane::PortSource;
 use crate::rng::Rng;
 use crate::sip::Endpoint;
 use crate::time::{Instant, Now};
+use activeflows::Executions;
 use calls::Calls;
 use conference::LiveConference;
 use direct_hash::DirectHashes;
 use event::{Change, Event};
+use flows::Flows;
 use gauges::Tally;
 use journal::Journal;
 use rooms::Shards;
@@ -66,6 +71,8 @@ pub struct Bridge {
     hashes: DirectHashes,
     shards: Shards,
     timers: Timers,
+    flows: Flows,
+    executions: Executions,
     /// Conferences that ended a moment ago.
     ended: Fading<ConferenceId>,
     /// Conferencecalls that left a moment ago.
@@ -95,6 +102,8 @@ impl Bridge {
             calls: Calls::default(),
             hashes: DirectHashes::default(),
             timers: Timers::default(),
+            flows: Flows::default(),
+            executions: Executions::default(),
             ended: Fading::new(settings::ENDED_KEPT, settings::ENDED_KEPT_MAX),
             leaved: Fading::new(settings::LEAVED_KEPT, settings::LEAVED_KEPT_MAX),
             journal: Journal::default(),
@@ -114,6 +123,7 @@ impl Bridge {
             Input::FlowClosed { flow } => self.sip.handle_flow_closed(now.instant, flow),
             Input::Command { ticket, command } => answer = Some((ticket, self.execute(now, command, ports))),
             Input::Report(report) => self.handle_report(now, report, ports),
+            Input::Errand { ticket, result } => self.handle_errand(now, ticket, result, ports),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }
@@ -150,6 +160,7 @@ impl Bridge {
             match timer {
                 Timer::Conference(id) => self.conference_timer(now, id, ports),
                 Timer::Conferencecall(id) => self.give_up_leg(now, id),
+                Timer::Activeflow(id) => self.flow_timer(now, id, ports),
                 Timer::Drain => self.force_drain(now),
             }
         }

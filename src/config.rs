@@ -31,6 +31,10 @@ pub struct Config {
     pub conference: ConferenceConfig,
     /// Webhooks.
     pub webhook: WebhookConfig,
+    /// Flows.
+    pub flow: FlowConfig,
+    /// Speech.
+    pub speech: SpeechConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -126,6 +130,20 @@ pub struct WebhookConfig {
     pub timeout: Duration,
     /// Deliveries at once.
     pub max_in_flight: usize,
+}
+
+/// `[flow]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FlowConfig {
+    /// Whether flows may ask servers at private and local addresses.
+    pub allow_private: bool,
+}
+
+/// `[speech]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpeechConfig {
+    /// The HTTP engine that speaks texts; `None`: the built-in voice.
+    pub voice_url: Option<String>,
 }
 
 /// `[log]`.
@@ -225,6 +243,8 @@ impl Default for Config {
                 timeout: Duration::from_secs(10),
                 max_in_flight: 256,
             },
+            flow: FlowConfig { allow_private: false },
+            speech: SpeechConfig { voice_url: None },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

@@ -14,7 +14,9 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::bridge::command::{Command, Reply};
+use crate::bridge::flow::outside::ErrandResult;
 use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output};
+use crate::errand::Errands;
 use crate::net::clock::Clock;
 use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
@@ -45,6 +47,13 @@ pub enum Inbound {
     Transport(TransportEvent),
     /// News of a shard.
     Report(ShardReport),
+    /// What came of an errand.
+    Errand {
+        /// Which.
+        ticket: u64,
+        /// What came of it.
+        result: ErrandResult,
+    },
     /// Take no new calls, end all, then stop.
     Drain,
 }
@@ -129,6 +138,8 @@ pub struct Setup {
     pub transports: Transports,
     /// The store's writer.
     pub writer: mpsc::Sender<Write>,
+    /// What flows have done outside.
+    pub errands: Errands,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -136,20 +147,22 @@ pub fn channel() -> (Control, Inbox) {
     let (inbox, receiver) = mpsc::channel(INBOX_MAX);
     let (publish, gauges) = watch::channel(Gauges::default());
     let draining = Arc::new(AtomicBool::new(false));
-    (Control { inbox, gauges, draining }, Inbox { receiver, publish })
+    let sender = inbox.downgrade();
+    (Control { inbox, gauges, draining }, Inbox { sender, receiver, publish })
 }
 
 /// The receiving end of [`channel`].
 #[derive(Debug)]
 pub struct Inbox {
+    sender: mpsc::WeakSender<Inbound>,
     receiver: mpsc::Receiver<Inbound>,
     publish: watch::Sender<Gauges>,
 }
 
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
-    let Inbox { mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer } = setup;
+    let Inbox { sender, mut receiver, publish } = inbox;
+    let Setup { bridge, clock, ports, shards, transports, writer, errands } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -158,6 +171,8 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         outlets,
         transports,
         writer,
+        errands,
+        inbox: sender,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -197,6 +212,9 @@ struct Task {
     outlets: Outlets,
     transports: Transports,
     writer: mpsc::Sender<Write>,
+    errands: Errands,
+    /// Our own inbox, for the results of errands; weak, so that it closes with its last user.
+    inbox: mpsc::WeakSender<Inbound>,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -215,6 +233,7 @@ impl Task {
             Inbound::Transport(TransportEvent::Message { flow, bytes }) => Input::Sip { flow, bytes },
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
+            Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);
@@ -246,6 +265,19 @@ impl Task {
                 Output::Reply { ticket, reply } => {
                     if let Some(to) = self.replies.remove(&ticket) {
                         self.write(Write::Reply { to, reply }).await;
+                    }
+                }
+                Output::Errand { ticket, errand } => {
+                    let inbox = self.inbox.clone();
+                    let refused = self.errands.start(errand, move |result| async move {
+                        // A control task that is gone has no use for it.
+                        if let Some(inbox) = inbox.upgrade() {
+                            let _ = inbox.send(Inbound::Errand { ticket, result }).await;
+                        }
+                    });
+                    if let Some(result) = refused {
+                        let input = Input::Errand { ticket, result };
+                        self.bridge.handle(self.clock.both(), input, &mut self.ports);
                     }
                 }
                 Output::Note(note) => log(&note),

@@ -21,8 +21,11 @@ pub mod media;
 
 pub mod api;
 pub mod control;
+pub mod errand;
 pub mod net;
 pub mod obs;
+pub mod prompt;
+pub mod speech;
 pub mod store;
 pub mod webhook;
 

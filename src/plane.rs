@@ -2,6 +2,7 @@
 //! [`ShardCommand`] down, [`ShardReport`] up. A command applies at the shard's next tick.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::audio::AudioCodec;
 use crate::id::{LegId, RoomId};
@@ -49,6 +50,8 @@ pub struct LegMedia {
     pub payload_type_out: u8,
     /// The payload type of RFC 4733 events we expect, if any.
     pub telephone_event: Option<u8>,
+    /// The payload type we send RFC 4733 events with, if the peer takes them.
+    pub telephone_event_out: Option<u8>,
     /// Milliseconds of audio per packet we send: 10 to 60.
     pub ptime_ms: u16,
     /// Whether we send RTP (the peer is not holding us by `inactive` or `sendonly`).
@@ -81,6 +84,44 @@ pub enum Hears {
     Ringback(RingCadence),
     /// Silence; the room does not hear it.
     Nothing,
+    /// Itself; the room does not hear it.
+    Echo,
+}
+
+/// A sound to play to a leg: mono, at its own rate. Shared, so that a prompt is held once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Clip {
+    rate_hz: u32,
+    samples: Box<[i16]>,
+}
+
+impl Clip {
+    /// Samples at `rate_hz` a second (at least 1).
+    pub fn new(rate_hz: u32, samples: Vec<i16>) -> Self {
+        Self { rate_hz: rate_hz.max(1), samples: samples.into() }
+    }
+
+    /// Samples a second.
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// The samples.
+    pub fn samples(&self) -> &[i16] {
+        &self.samples
+    }
+
+    /// How long it is.
+    pub fn duration(&self) -> Duration {
+        Duration::from_micros(self.samples.len() as u64 * 1_000_000 / u64::from(self.rate_hz))
+    }
+}
+
+impl std::fmt::Debug for Clip {
+    /// Without the samples.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clip({} samples at {} Hz)", self.samples.len(), self.rate_hz)
+    }
 }
 
 /// A ringing tone: ITU-T E.180 Supplement 2 gives each country's.
@@ -136,6 +177,42 @@ pub enum ShardCommand {
         /// What it hears from now on.
         hears: Hears,
     },
+    /// Plays a clip to the leg alone, in place of all it hears else and of what was played before;
+    /// answered by [`ShardReport::PlayDone`].
+    Play {
+        /// The leg.
+        leg: LegId,
+        /// Names the play.
+        play: u64,
+        /// The clip, of the room's rate.
+        clip: Arc<Clip>,
+    },
+    /// Stops what is played, which is then answered.
+    StopPlay {
+        /// The leg.
+        leg: LegId,
+    },
+    /// Presses keys by RFC 4733 in place of what was played or pressed before; answered by
+    /// [`ShardReport::PlayDone`].
+    SendDigits {
+        /// The leg.
+        leg: LegId,
+        /// Names the play.
+        play: u64,
+        /// `0`–`9`, `*`, `#`, `A`–`D`; at most 64.
+        digits: String,
+        /// How long each is held.
+        held_ms: u16,
+        /// How long the pause after each is.
+        gap_ms: u16,
+    },
+    /// Listens for keys pressed as tones in the leg's audio, or no longer.
+    ListenForTones {
+        /// The leg.
+        leg: LegId,
+        /// Whether it listens.
+        on: bool,
+    },
     /// Takes the leg out and closes its sockets; answered by [`ShardReport::LegClosed`].
     RemoveLeg {
         /// The leg.
@@ -182,6 +259,17 @@ pub enum ShardReport {
     LegFailed {
         /// The leg.
         leg: LegId,
+    },
+    /// What was played is over. Carries the clip back, so that it is not freed in a tick.
+    PlayDone {
+        /// The leg.
+        leg: LegId,
+        /// Which play.
+        play: u64,
+        /// Whether it was played to its end.
+        whole: bool,
+        /// The clip; `None` when keys were pressed.
+        clip: Option<Arc<Clip>>,
     },
     /// The leg is gone and its sockets are closed.
     LegClosed {

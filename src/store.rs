@@ -11,6 +11,7 @@ mod bootstrap;
 mod customer;
 mod event;
 mod feed;
+mod flow;
 mod outbox;
 mod page;
 mod pending;
@@ -43,6 +44,7 @@ pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
 pub use feed::{FEED_WAITING_MAX, Told};
+pub use flow::{ACTIVEFLOWS_MAX, RestoredFlows};
 pub use outbox::{
     Arrival, FAILURES_PER_CUSTOMER_MAX, FAILURES_TOTAL_MAX, OUTBOX_PER_CUSTOMER_MAX, OUTBOX_TOTAL_MAX,
     OutboxChange, OutboxRow, REPLAY_MAX, Webhook, WebhookFailure,
@@ -75,6 +77,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
     (4, "outbox", include_str!("store/migrations/0004_outbox.sql")),
     (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
+    (3, "flows", include_str!("store/migrations/0003_flows.sql")),
 ];
 
 /// Why the store could not do what was asked.

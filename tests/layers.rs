@@ -23,6 +23,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("bridge", 2),
     ("net", 3),
     ("store", 3),
+    ("errand", 3),
+    ("prompt", 3),
     ("record", 3),
     ("speech", 3),
     ("webhook", 3),
@@ -41,11 +43,12 @@ const LAYERS: &[(&str, u8)] = &[
 const SHELL: u8 = 3;
 
 /// Paths that mean I/O, threads, clocks, global randomness or logging.
-const OUTSIDE: [&str; 24] = [
+const OUTSIDE: &[&str] = &[
     "tokio::",
     "tokio_util::",
     "axum::",
     "sqlx::",
+    "reqwest::",
     "socket2::",
     "io_uring::",
     "libc::",

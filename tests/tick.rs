@@ -4,12 +4,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use confab::audio::AudioCodec;
 use confab::id::{LegId, RoomId};
 use confab::media::leg::LegSettings;
 use confab::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard};
-use confab::plane::{Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand};
+use confab::plane::{Clip, Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand, ShardReport};
 use confab::rng::Rng;
 use confab::time::{Duration, Instant, Timestamp};
 
@@ -138,6 +139,7 @@ fn add(shard: &mut Shard, now: Instant, id: u64, room: u64, ptime_ms: u16) -> Ph
         payload_type_in: payload_type,
         payload_type_out: payload_type,
         telephone_event: Some(101),
+        telephone_event_out: Some(101),
         ptime_ms,
         send: true,
         receive: true,
@@ -175,6 +177,22 @@ fn neither_a_packet_nor_a_tick_allocates() {
             ));
         }
     }
+    // Some are alone: one hears a prompt, one itself, one is sent keys, one is listened to for tones.
+    let clip = Arc::new(Clip::new(8000, vec![1000; 8000]));
+    for (place, hears) in
+        [(20, Hears::Nothing), (21, Hears::Echo), (22, Hears::Nothing), (23, Hears::Nothing)]
+    {
+        shard.command(now, ShardCommand::SetHears { leg: LegId(place), hears }, &mut Sink::default());
+    }
+    let digits = "123".to_owned();
+    for command in [
+        ShardCommand::Play { leg: LegId(20), play: 1, clip: clip.clone() },
+        ShardCommand::SendDigits { leg: LegId(22), play: 2, digits, held_ms: 100, gap_ms: 100 },
+        ShardCommand::ListenForTones { leg: LegId(23), on: true },
+    ] {
+        shard.command(now, command, &mut Sink::default());
+    }
+    let mut plays_done = 0;
     // One phone falls silent, so that its media timeout is reported as well.
     phones.pop();
     let mut rng = Rng::from_number(2);
@@ -191,11 +209,14 @@ fn neither_a_packet_nor_a_tick_allocates() {
                 });
             }
             shard.tick(now, slot, &mut sink);
-            while shard.poll_report().is_some() {}
+            while let Some(report) = shard.poll_report() {
+                plays_done += u32::from(matches!(report, ShardReport::PlayDone { whole: true, .. }));
+            }
         });
         slot = (slot + 1) % SLOTS;
     }
     assert!(sink.rtp > 50_000 && sink.rtcp > 100, "the shard did work: {} RTP, {} RTCP", sink.rtp, sink.rtcp);
+    assert_eq!((plays_done, Arc::strong_count(&clip)), (2, 1), "plays ended, and gave the clip back");
     assert_eq!(counted, 0, "allocations in 12 s of 111 calls");
 }
 

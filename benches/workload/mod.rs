@@ -103,6 +103,7 @@ fn add_leg(id: u64, room: u64) -> ShardCommand {
             payload_type_in: 0,
             payload_type_out: 0,
             telephone_event: None,
+            telephone_event_out: None,
             ptime_ms: 20,
             send: true,
             receive: true,

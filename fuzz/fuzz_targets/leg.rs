@@ -36,6 +36,7 @@ fn add(shard: &mut Shard, now: Instant, id: u64, codec: AudioCodec) -> LegKey {
         payload_type_in: codec.static_payload_type().unwrap_or(0),
         payload_type_out: codec.static_payload_type().unwrap_or(0),
         telephone_event: Some(101),
+        telephone_event_out: Some(101),
         ptime_ms: 20,
         send: true,
         receive: true,

@@ -127,12 +127,14 @@ impl Fields {
         self.number("timeout", TIMEOUT_MAX_S)
     }
 
-    /// A flow's id. No flow exists yet, so only nil, which stands for none, does.
+    /// A flow's id; nil stands for none.
     pub(super) fn flow(&mut self, key: &str) -> Result<Option<FlowId>, ApiError> {
-        match self.uuid(key)? {
-            Some(id) if !id.is_nil() => Err(wrong(key, "names a flow that does not exist")),
-            id => Ok(id.map(FlowId)),
-        }
+        Ok(self.uuid(key)?.map(FlowId))
+    }
+
+    /// A value of any kind.
+    pub(super) fn value(&mut self, key: &str) -> Option<Value> {
+        self.0.remove(key)
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::{accesskey, audit, conference, conferencecall, customer, probe, webhook, ws};
+use super::{accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, webhook, ws};
 
 /// The errors of a request that needs no key.
 pub(super) struct ErrorsWithoutKey;
@@ -89,6 +89,7 @@ impl Modify for Keys {
         conference::regenerate_direct_hash, conference::recording_start, conference::recording_stop,
         conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
         conferencecall::list, conferencecall::read, conferencecall::eject,
+        flow::list, flow::create, flow::read, flow::update, flow::delete, activeflow::list, activeflow::read,
         customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,
         accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete, accesskey::rotate,
         ws::open, audit::list,

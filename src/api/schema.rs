@@ -67,6 +67,57 @@ pub struct ConferenceChanges {
     pub direct_access: Option<bool>,
 }
 
+/// One action of a flow, as sent.
+#[derive(ToSchema)]
+pub struct NewFlowAction {
+    /// By which other actions name it as their target; made by the server when left out.
+    #[schema(nullable = false)]
+    pub id: Option<Uuid>,
+    /// The action that follows; nil (default) for the next in the list.
+    #[schema(nullable = false)]
+    pub next_id: Option<Uuid>,
+    /// What it does: `answer`, `beep`, `branch`, `condition_datetime`, `condition_variable`, `conference_join`,
+    /// `digits_receive`, `digits_send`, `echo`, `fetch`, `fetch_flow`, `goto`, `hangup`, `play`, `recording_start`,
+    /// `recording_stop`, `sleep`, `stop`, `talk`, `transcribe_start`, `transcribe_stop`, `variable_set` or
+    /// `webhook_send`.
+    pub r#type: String,
+    /// How; which keys there are depends on the type.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub option: Option<Map<String, Value>>,
+}
+
+/// The body of POST /flows.
+#[derive(ToSchema)]
+#[schema(as = NewFlow)]
+pub struct NewFlowBody {
+    /// Always `flow`.
+    #[schema(nullable = false)]
+    pub r#type: Option<String>,
+    /// Name, for people.
+    #[schema(nullable = false)]
+    pub name: Option<String>,
+    /// Description, for people.
+    #[schema(nullable = false)]
+    pub detail: Option<String>,
+    /// What it does, in order; at most 200.
+    #[schema(nullable = false, max_items = 200)]
+    pub actions: Option<Vec<NewFlowAction>>,
+}
+
+/// The body of PUT /flows/{id}: what is left out stays.
+#[derive(ToSchema)]
+pub struct FlowChanges {
+    /// New name.
+    #[schema(nullable = false)]
+    pub name: Option<String>,
+    /// New description.
+    #[schema(nullable = false)]
+    pub detail: Option<String>,
+    /// What it does from now on; at most 200.
+    #[schema(nullable = false, max_items = 200)]
+    pub actions: Option<Vec<NewFlowAction>>,
+}
+
 /// The body of POST /customers and PUT /customers/{id}.
 #[derive(ToSchema)]
 #[schema(as = CustomerChanges)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::control::Control;
+use crate::errand::Errands;
 use crate::net::clock::Clock;
 use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
@@ -84,6 +85,23 @@ fn webhooks(exposition: &mut Exposition, store: &Store, counters: &webhook::Coun
     for (name, help, value) in gauges {
         exposition.gauge(name, help, value as f64);
     }
+}
+
+/// Registers what flows have done outside.
+pub(super) fn register_errands(metrics: &Metrics, errands: &Errands) {
+    let errands = errands.clone();
+    metrics.register(move |exposition| {
+        let counted = errands.counters();
+        exposition.counters(
+            "confab_flow_errands_total",
+            "HTTP requests, prompts and spoken texts of flows, by how they went.",
+            &[
+                (&[("result", "done")], counted.done),
+                (&[("result", "failed")], counted.failed),
+                (&[("result", "refused")], counted.refused),
+            ],
+        );
+    });
 }
 
 /// A counter's value.

@@ -17,6 +17,7 @@ use crate::api::{self, ApiState, ControlAnswer, Health};
 use crate::bridge::Bridge;
 use crate::config::Config;
 use crate::control::{self, Control, Inbound, ShardInlet};
+use crate::errand::Errands;
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
@@ -119,6 +120,7 @@ impl Server {
             .await
             .map_err(store_failed)?;
         let restored = store.restore().await.map_err(store_failed)?;
+        let flows = store.restore_flows().await.map_err(store_failed)?;
         let (writes, writer) = spawn_writer(store.clone());
 
         let media = start_media(&config, &clock, &control.inbox(), &mut rng)
@@ -128,6 +130,7 @@ impl Server {
             .map(|thread| ShardInlet { orders: thread.orders.clone(), waker: thread.waker.clone() })
             .collect();
         let metrics = Metrics::new();
+        let errands = Errands::new(wiring::errands(&config));
         gather::register(&metrics, &control, &transports, &media);
         let client = HttpClient::new(wiring::webhook_client(&config))
             .map_err(|error| Failure::other("the TLS library cannot be used", &error))?;
@@ -140,6 +143,7 @@ impl Server {
             settings: wiring::webhook_schedule(&config),
         });
         gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
+        gather::register_errands(&metrics, &errands);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -156,9 +160,10 @@ impl Server {
         };
         let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
         let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
+        bridge.restore_flows(clock.both(), flows.flows, flows.running);
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
         let audits = writes.downgrade();
-        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes };
+        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes, errands };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
         let state = api_state(&config, clock, &control, &store, audits, &metrics, rng.fork());

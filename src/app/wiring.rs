@@ -6,6 +6,7 @@ use crate::api::ApiSettings;
 use crate::bridge;
 use crate::config::{Config, IoBackend};
 use crate::control::BoundPorts;
+use crate::errand;
 use crate::media::leg::LegSettings;
 use crate::media::playout::PlayoutSettings;
 use crate::net::media::{Backend, PortsError, RtpPorts};
@@ -46,6 +47,11 @@ pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
         ring: RingCadence { tones_hz: ring.tones_hz, on_off_ms: ring.on_off_ms },
         ..bridge::Settings::default()
     }
+}
+
+/// How flows' errands are done.
+pub(super) fn errands(config: &Config) -> errand::Settings {
+    errand::Settings { allow_private: config.flow.allow_private, speech_url: config.speech.voice_url.clone() }
 }
 
 /// The API's limits; a burst is twice what one second allows.

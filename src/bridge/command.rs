@@ -1,9 +1,12 @@
 //! What the API asks of the bridge and what it answers.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
+use super::flow::{Activeflow, Flow, Program};
 use super::resource::{Conference, ConferenceType, Conferencecall};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
 
 /// A request of one customer, with parsed and range-checked values.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,65 @@ pub enum Command {
         /// Which.
         ids: Vec<ConferencecallId>,
     },
+    /// Makes a flow.
+    CreateFlow {
+        /// Its owner.
+        customer: CustomerId,
+        /// What is asked for.
+        new: NewFlow,
+    },
+    /// Changes the keys of a flow that were sent.
+    UpdateFlow {
+        /// The owner.
+        customer: CustomerId,
+        /// The flow.
+        id: FlowId,
+        /// The changes.
+        change: FlowChange,
+    },
+    /// Deletes a flow; those that run it go on.
+    DeleteFlow {
+        /// The owner.
+        customer: CustomerId,
+        /// The flow.
+        id: FlowId,
+    },
+    /// These flows as they are now; those that are deleted are left out.
+    ReadFlows {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<FlowId>,
+    },
+    /// The live state of these activeflows; those that do not run are left out.
+    ReadActiveflows {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<ActiveflowId>,
+    },
+}
+
+/// The body of POST /flows, checked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewFlow {
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub detail: String,
+    /// What it does.
+    pub program: Arc<Program>,
+}
+
+/// The body of PUT /flows/{id}, checked: `None` leaves a key as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FlowChange {
+    /// New name.
+    pub name: Option<String>,
+    /// New description.
+    pub detail: Option<String>,
+    /// What it does from now on.
+    pub program: Option<Arc<Program>>,
 }
 
 /// The body of POST /conferences, checked.
@@ -117,6 +179,12 @@ pub enum Reply {
     Conferencecall(Box<Conferencecall>),
     /// Live conferencecalls.
     Conferencecalls(Vec<Conferencecall>),
+    /// The flow after the change.
+    Flow(Box<Flow>),
+    /// Flows that are not deleted.
+    Flows(Vec<Flow>),
+    /// Activeflows that run.
+    Activeflows(Vec<Activeflow>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -133,6 +201,9 @@ pub enum Refusal {
     /// The conference's status does not allow it.
     #[error("the conference is {0}")]
     WrongStatus(&'static str),
+    /// The key names a flow that this customer does not have.
+    #[error("`{0}` names a flow that does not exist")]
+    NoSuchFlow(&'static str),
     /// A limit is reached, named.
     #[error("limit reached: {0}")]
     Limit(&'static str),

@@ -2,7 +2,7 @@
 
 use super::media::{LegState, Negotiation};
 use super::resource::{Address, Conferencecall, ConferencecallStatus};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, LegId};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, LegId};
 use crate::plane::{LegStats, ShardIndex};
 use crate::sip::{CallKey, Cause};
 use crate::time::{Instant, Timestamp};
@@ -27,6 +27,10 @@ pub(super) struct LiveCall {
     pub(super) negotiation: Option<Box<Negotiation>>,
     /// Its media.
     pub(super) leg: LegState,
+    /// The peer sends and takes RFC 4733 events.
+    pub(super) telephone_event: bool,
+    /// The flow before the mix, until it begins.
+    pub(super) pre_flow: Option<FlowId>,
     /// What is known of its media quality.
     pub(super) stats: LegStats,
     /// When it came, for the length of the call.

@@ -1,13 +1,17 @@
 //! How a conference ends, by its owner, its timeout or the rule of a `connect`; and how the server
 //! does.
 
+use super::conferencecall::LiveCall;
 use super::resource::ConferenceStatus;
 use super::timers::Timer;
 use super::{Bridge, Level};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::PortSource;
 use crate::sip::Cause;
-use crate::time::Now;
+use crate::time::{Duration, Now};
+
+/// How long the legs of callers who were in a flow until the drain timeout may take to close.
+const FORCED_OUT_WAIT: Duration = Duration::from_secs(1);
 
 impl Bridge {
     /// Sets the timer of a live conference's timeout. Ends it now when that is past.
@@ -28,7 +32,7 @@ impl Bridge {
         let Some(conference) = self.conferences.get(&id) else { return };
         match conference.resource.status {
             ConferenceStatus::Starting | ConferenceStatus::Progressing => self.time_out(now, id, ports),
-            ConferenceStatus::Terminating => self.force_out(now, id),
+            ConferenceStatus::Terminating => self.force_out(now, id, ports),
             ConferenceStatus::Terminated => {}
         }
     }
@@ -43,8 +47,9 @@ impl Bridge {
         self.begin_end_as(now, id, cause, "conference_updated", ports);
     }
 
-    /// → `terminating`: nobody new gets in, and everybody in is sent off. This is where recordings
-    /// and transcriptions will stop and `post_flow_id` will run, before the BYEs.
+    /// → `terminating`: nobody new gets in, and everybody in is sent off, after the flow at the end if
+    /// there is one. With nobody in it that flow runs once without a call, and the conference ends
+    /// meanwhile. This is where recordings and transcriptions will stop.
     pub(super) fn begin_end_as(
         &mut self,
         now: Now,
@@ -62,18 +67,35 @@ impl Bridge {
         self.timers.set(Timer::Conference(id), now.instant + self.settings.drain_timeout);
         self.tell_conference(now, id, r#type);
         self.journal.note(Level::Info, id, format!("terminating, {} in: {}", present.len(), cause.text));
+        let mut any = false;
         for call in present {
-            self.eject(now, call, cause.clone(), ports);
+            any |= self.calls.get(&call).is_some_and(LiveCall::is_in);
+            if !self.start_post_flow(now, call, cause.clone(), ports) {
+                self.eject(now, call, cause.clone(), ports);
+            }
+        }
+        if !any {
+            self.start_lone_post_flow(now, id, ports);
         }
         self.end_if_empty(now, id);
     }
 
     /// Whoever is still there when the wait is over is gone.
-    fn force_out(&mut self, now: Now, id: ConferenceId) {
+    fn force_out(&mut self, now: Now, id: ConferenceId, ports: &mut dyn PortSource) {
         let present =
             self.conferences.get(&id).map(|conference| conference.present.clone()).unwrap_or_default();
+        let mut ejected = false;
         for call in present {
-            self.give_up_leg(now, call);
+            if self.calls.get(&call).is_some_and(LiveCall::is_in) {
+                // Its flow at the end takes too long.
+                self.eject(now, call, Cause::conference_ended(), ports);
+                ejected = true;
+            } else {
+                self.give_up_leg(now, call);
+            }
+        }
+        if ejected {
+            self.timers.set(Timer::Conference(id), now.instant + FORCED_OUT_WAIT);
         }
         self.end_if_empty(now, id);
     }
@@ -128,6 +150,7 @@ impl Bridge {
         for id in open {
             self.eject(now, id, Cause::shutdown(), ports);
         }
+        self.stop_all_flows(now);
     }
 
     /// The drain has taken too long: whoever is left is gone.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::flow::{Activeflow, Flow};
 use super::resource::{Conference, Conferencecall};
 use crate::id::{ConferenceId, CustomerId};
 use crate::time::Timestamp;
@@ -26,6 +27,10 @@ pub enum Change {
     Conference(Box<ConferenceRecord>),
     /// A conferencecall was made or changed: replaces the stored one.
     Conferencecall(Box<Conferencecall>),
+    /// A flow was made, changed or deleted: replaces the stored one.
+    Flow(Box<Flow>),
+    /// A flow runs, went on or ended: replaces the stored one.
+    Activeflow(Box<Activeflow>),
     /// An event happened in a conference.
     Event {
         /// The owner.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::command::{Command, Reply};
 use super::event::Change;
+use super::flow::outside::{Errand, ErrandResult};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
 use crate::sip;
@@ -32,6 +33,13 @@ pub enum Input {
     },
     /// News of a shard.
     Report(ShardReport),
+    /// What came of an [`Output::Errand`].
+    Errand {
+        /// Names the errand.
+        ticket: u64,
+        /// What came of it.
+        result: ErrandResult,
+    },
     /// [`Bridge::next_timeout`](super::Bridge::next_timeout) has come.
     Timeout,
     /// Take no new calls and end all; [`Output::Drained`] tells when it is done.
@@ -58,6 +66,13 @@ pub enum Output {
         ticket: u64,
         /// The answer.
         reply: Reply,
+    },
+    /// Do something for a flow; [`Input::Errand`] with the same ticket tells what came of it.
+    Errand {
+        /// Names the answer.
+        ticket: u64,
+        /// What to do.
+        errand: Errand,
     },
     /// Tell whoever reads the log.
     Note(Note),

@@ -20,6 +20,11 @@ impl Bridge {
             Command::DeleteConference { customer, id } => self.delete(now, (customer, id), ports),
             Command::RegenerateDirectHash { customer, id } => self.regenerate(now, (customer, id)),
             Command::EjectConferencecall { customer, id } => self.eject_by_owner(now, (customer, id), ports),
+            Command::CreateFlow { customer, new } => self.create_flow(now, customer, new),
+            Command::UpdateFlow { customer, id, change } => self.update_flow(now, (customer, id), change),
+            Command::DeleteFlow { customer, id } => self.delete_flow(now, (customer, id)),
+            Command::ReadFlows { customer, ids } => Ok(self.read_flows(customer, &ids)),
+            Command::ReadActiveflows { customer, ids } => Ok(self.read_activeflows(customer, &ids)),
             Command::ReadConferences { customer, ids } => Ok(self.read_conferences(customer, &ids)),
             Command::ReadConferencecalls { customer, ids } => Ok(self.read_conferencecalls(customer, &ids)),
         };
@@ -40,6 +45,7 @@ impl Bridge {
         if self.conferences.contains_key(&id) {
             return Err(Refusal::IdTaken);
         }
+        self.check_flows(customer, Some(new.pre_flow_id), Some(new.post_flow_id))?;
         if self.tally.live_conferences() >= self.settings.max_conferences {
             return Err(Refusal::Limit("conferences"));
         }
@@ -82,6 +88,7 @@ impl Bridge {
         if change == ConferenceChange::default() {
             return self.reply_conference(id);
         }
+        self.check_flows(whose.0, change.pre_flow_id, change.post_flow_id)?;
         let conference = self.conferences.get_mut(&id).ok_or(Refusal::NotFound)?;
         let has_hash = !conference.resource.direct_hash.is_empty();
         let direct_access = change.direct_access.unwrap_or(has_hash);

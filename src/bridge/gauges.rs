@@ -52,6 +52,17 @@ pub struct Gauges {
     pub crowded_out_total: [u64; 3],
     /// Times a shard did not say in time that a leg was closed.
     pub legs_given_up_total: u64,
+    /// Flows that are not deleted.
+    pub flows: usize,
+    /// Flows that run.
+    pub activeflows: usize,
+    /// Flows that ran or run.
+    pub activeflows_total: u64,
+    /// Flows that did not run because too many did.
+    pub flows_refused_total: u64,
+    /// Actions that were run, by how they went: running (always 0), done, failed, skipped, stopped
+    /// (always 0).
+    pub flow_steps_total: [u64; 5],
 }
 
 /// The media quality of one leg.
@@ -105,6 +116,9 @@ pub(super) struct Tally {
     pub(super) joined_total: u64,
     pub(super) digits_total: u64,
     pub(super) legs_given_up_total: u64,
+    pub(super) activeflows_total: u64,
+    pub(super) flows_refused_total: u64,
+    pub(super) flow_steps_total: [u64; 5],
     pub(super) past_media: MediaTotals,
     leaved: [u64; CAUSES],
     refused: [u64; Refused::NAMES.len()],
@@ -119,6 +133,9 @@ impl Default for Tally {
             joined_total: 0,
             digits_total: 0,
             legs_given_up_total: 0,
+            activeflows_total: 0,
+            flows_refused_total: 0,
+            flow_steps_total: [0; 5],
             past_media: MediaTotals::default(),
             leaved: [0; CAUSES],
             refused: [0; Refused::NAMES.len()],
@@ -183,6 +200,11 @@ impl Bridge {
             draining: self.draining,
             crowded_out_total: [self.ended.crowded_out(), self.leaved.crowded_out(), self.hashes.forgotten()],
             legs_given_up_total: tally.legs_given_up_total,
+            flows: self.flows.len(),
+            activeflows: self.executions.len(),
+            activeflows_total: tally.activeflows_total,
+            flows_refused_total: tally.flows_refused_total,
+            flow_steps_total: tally.flow_steps_total,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How a caller joins: INVITE → admitted → `joining` → its leg in the room → 200 → `joined`.
 //!
-//! A flow before the mix (`pre_flow_id`) will run in `joining`, between [`Bridge::open_call`] and
-//! [`Bridge::add_leg`].
+//! A flow before the mix (`pre_flow_id`) runs in `joining`, from the ACK on: its leg is in the room
+//! but neither hears nor is heard; the end of the flow joins it.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use super::settings::ADDRESS_TEXT_MAX;
 use super::{Bridge, Level, Output};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{Hears, LegMedia, LegStats, MediaPort, PortSource, ShardCommand};
-use crate::sip::{CallKey, Flow, Request, Uri};
+use crate::sip::{CallKey, Cause, Flow, Request, Uri};
 use crate::time::Now;
 
 impl Bridge {
@@ -67,7 +67,9 @@ impl Bridge {
         if let Some(media) = media {
             self.add_leg(id, port, media);
             self.sip.accept(now.instant, key, contact, body);
-            self.join(now, id);
+            if self.calls.get(&id).is_some_and(|call| call.pre_flow.is_none()) {
+                self.join(now, id);
+            }
         } else {
             self.sip.accept(now.instant, key, contact, body);
         }
@@ -107,6 +109,7 @@ impl Bridge {
         let resource =
             LiveCall::resource(ids, (of.resource.customer_id, conference), parties(request), now.wall);
         of.enter(id);
+        let pre_flow = Some(of.resource.pre_flow_id).filter(|flow| !flow.is_nil());
         self.tally.conferencecalls_total += 1;
         self.calls.insert(LiveCall {
             resource,
@@ -114,6 +117,8 @@ impl Bridge {
             call_id: clip(request.call_id()),
             negotiation: Some(Box::new(negotiation)),
             leg: LegState::Waiting(port),
+            telephone_event: false,
+            pre_flow,
             stats: LegStats::default(),
             began: now.instant,
             cause: None,
@@ -127,7 +132,8 @@ impl Bridge {
         let call = self.calls.get_mut(id).expect("only a call that is in gets a leg");
         let conference =
             self.conferences.get_mut(&call.resource.conference_id).expect("a call has a conference");
-        let hears = conference.newcomer_hears(self.settings.ring);
+        let alone = call.pre_flow.is_some();
+        let hears = if alone { Hears::Nothing } else { conference.newcomer_hears(self.settings.ring) };
         let shape = conference.room_shape(self.settings.max_speakers);
         let room = conference.room.get_or_insert_with(|| {
             let opened = self.shards.open_room();
@@ -138,10 +144,34 @@ impl Bridge {
         let leg = Leg { id: self.shards.add_leg(room), shard: room.shard };
         media.codec.encoding_name().clone_into(&mut call.resource.codec);
         call.leg = LegState::Active(leg);
+        call.telephone_event = media.telephone_event.is_some();
         self.calls.name_leg(leg.id, id);
         let identity = rtp_identity(&mut self.rng);
         let command = ShardCommand::AddLeg { leg: leg.id, room: room.room, port, media, hears, identity };
         self.journal.push(Output::Shard { shard: leg.shard, command });
+    }
+
+    /// The peer has acknowledged the answer: the flow before the mix begins, if there is one.
+    pub(super) fn begin_pre_flow(&mut self, now: Now, id: ConferencecallId, ports: &mut dyn PortSource) {
+        let flow = self.calls.get_mut(id).filter(|call| call.is_in()).and_then(|call| call.pre_flow.take());
+        let Some(flow) = flow else { return };
+        if !self.start_pre_flow(now, id, flow, ports) {
+            self.join_after_flow(now, id, ports);
+        }
+    }
+
+    /// The flow before the mix is over: the caller is let into the room.
+    pub(super) fn join_after_flow(&mut self, now: Now, id: ConferencecallId, ports: &mut dyn PortSource) {
+        let Some(call) = self.calls.get(&id).filter(|call| call.is_in()) else { return };
+        let (leg, conference) = (call.leg, call.resource.conference_id);
+        let live = self.conferences.get(&conference).filter(|conference| conference.is_live());
+        let (Some(conference), LegState::Active(leg)) = (live, leg) else {
+            return self.eject(now, id, Cause::conference_ended(), ports);
+        };
+        let hears = conference.newcomer_hears(self.settings.ring);
+        let command = ShardCommand::SetHears { leg: leg.id, hears };
+        self.journal.push(Output::Shard { shard: leg.shard, command });
+        self.join(now, id);
     }
 
     /// `joining` → `joined`: the caller is in the mix, and in the conference's list.

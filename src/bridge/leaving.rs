@@ -22,7 +22,9 @@ impl Bridge {
 
     /// The call is over on the SIP side: its conferencecall leaves.
     pub(super) fn leave(&mut self, now: Now, id: ConferencecallId, cause: Cause, ports: &mut dyn PortSource) {
+        self.stop_flow(now, id, "the call ended");
         let Some(call) = self.calls.get_mut(id).filter(|call| call.is_in()) else { return };
+        call.pre_flow = None;
         call.leave(cause, now.wall);
         let (was_joined, leg) = (call.resource.tm_joined.is_some(), call.leg);
         let conference = call.resource.conference_id;

@@ -125,6 +125,7 @@ fn leg_media(plan: &MediaPlan) -> LegMedia {
         payload_type_in: plan.payload_type_in,
         payload_type_out: plan.payload_type_out,
         telephone_event: plan.telephone_event,
+        telephone_event_out: plan.telephone_event_out,
         ptime_ms: plan.ptime_ms,
         send: plan.send,
         receive: plan.receive && !plan.on_hold,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::conference::{CONNECT_MEMBERS, LiveConference};
 use super::conferencecall::{begin_leaving, close};
 use super::event::ConferenceRecord;
+use super::flow::{Activeflow, Flow};
 use super::resource::{ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus};
 use super::{Bridge, Level, as_json};
 use crate::id::ConferenceId;
@@ -59,6 +60,17 @@ impl Bridge {
             self.go_on(now, id);
         }
         self.keep_touched();
+    }
+
+    /// Takes over the flows that the store kept, before [`Bridge::restore`]: a conference that ends in
+    /// it runs one. `running` are those that the end of the process cut off.
+    pub fn restore_flows(&mut self, now: Now, flows: Vec<Flow>, running: Vec<Activeflow>) {
+        for flow in flows {
+            self.restore_flow(flow);
+        }
+        for record in running {
+            self.close_restored_flow(now.wall, record);
+        }
     }
 
     fn restore_conference(&mut self, record: ConferenceRecord) {

@@ -32,7 +32,7 @@ impl Bridge {
             }
             Event::Options { key, .. } => self.handle_options(now, key),
             Event::Info { call, key, content_type, body } => {
-                self.handle_info(now, call, key, &content_type, &body)
+                self.handle_info(now, (call, key), &content_type, &body, ports);
             }
             // Answers to INVITEs of ours, of which there are none.
             Event::Progress { .. } | Event::Answered { .. } | Event::ReinviteRejected { .. } => {}
@@ -49,12 +49,20 @@ impl Bridge {
     /// An ACK may bring the answer to an offer of ours.
     fn handle_ack(&mut self, now: Now, key: CallKey, body: &Bytes, ports: &mut dyn PortSource) {
         let Some(id) = self.calls.by_key(key) else { return };
+        self.take_acked(now, id, body, ports);
+        self.begin_pre_flow(now, id, ports);
+    }
+
+    fn take_acked(&mut self, now: Now, id: ConferencecallId, body: &Bytes, ports: &mut dyn PortSource) {
         let Some(call) = self.calls.get_mut(id) else { return };
+        let alone = call.pre_flow.is_some();
         let Some(negotiation) = call.negotiation.as_mut().filter(|ours| ours.awaits_answer()) else { return };
         match (negotiation.take_answer(body), call.leg) {
             (Ok(media), LegState::Waiting(port)) => {
                 self.add_leg(id, port, media);
-                self.join(now, id);
+                if !alone {
+                    self.join(now, id);
+                }
             }
             (Ok(media), _) => self.update_leg(now, id, media),
             (Err(bad), LegState::Waiting(_)) => {
@@ -95,6 +103,7 @@ impl Bridge {
         let Some(call) = self.calls.get_mut(id) else { return };
         let LegState::Active(leg) = call.leg else { return };
         let codec = media.codec.encoding_name();
+        call.telephone_event = media.telephone_event.is_some();
         self.journal.push(Output::Shard {
             shard: leg.shard,
             command: ShardCommand::UpdateLeg { leg: leg.id, media },
@@ -114,14 +123,21 @@ impl Bridge {
         self.sip.answer(now.instant, key, status, "", headers, Bytes::new());
     }
 
-    fn handle_info(&mut self, now: Now, call: CallKey, key: ServerKey, content_type: &str, body: &[u8]) {
+    fn handle_info(
+        &mut self,
+        now: Now,
+        (call, key): (CallKey, ServerKey),
+        content_type: &str,
+        body: &[u8],
+        ports: &mut dyn PortSource,
+    ) {
         let Some(id) = self.calls.by_key(call) else {
             return self.sip.answer(now.instant, key, 481, "", &[], Bytes::new());
         };
         match info::read(content_type, body) {
             info::Info::Digit { digit, duration_ms } => {
                 self.sip.answer(now.instant, key, 200, "", &[], Bytes::new());
-                self.handle_digit(now, id, digit, duration_ms);
+                self.handle_digit(now, id, (digit, duration_ms), ports);
             }
             info::Info::Empty => self.sip.answer(now.instant, key, 200, "", &[], Bytes::new()),
             info::Info::Malformed => {
@@ -133,7 +149,13 @@ impl Bridge {
         }
     }
 
-    fn handle_digit(&mut self, now: Now, id: ConferencecallId, digit: char, duration_ms: u32) {
+    fn handle_digit(
+        &mut self,
+        now: Now,
+        id: ConferencecallId,
+        (digit, duration_ms): (char, u32),
+        ports: &mut dyn PortSource,
+    ) {
         let Some(call) = self.calls.get(&id).filter(|call| call.is_in()) else { return };
         self.tally.digits_total += 1;
         let conference = call.resource.conference_id;
@@ -143,6 +165,7 @@ impl Bridge {
             "duration": duration_ms,
         });
         self.tell(now, conference, "dtmf_received", data);
+        self.flow_digit(now, id, digit, ports);
     }
 
     /// Deals with news of a shard.
@@ -152,11 +175,15 @@ impl Bridge {
             | ShardReport::MediaTimeout { leg }
             | ShardReport::Stats { leg, .. }
             | ShardReport::LegFailed { leg }
+            | ShardReport::PlayDone { leg, .. }
             | ShardReport::LegClosed { leg, .. } => *leg,
         };
         let Some(id) = self.calls.by_leg(leg) else { return };
         match report {
-            ShardReport::Digit { digit, duration_ms, .. } => self.handle_digit(now, id, digit, duration_ms),
+            ShardReport::Digit { digit, duration_ms, .. } => {
+                self.handle_digit(now, id, (digit, duration_ms), ports);
+            }
+            ShardReport::PlayDone { play, whole, .. } => self.flow_played(now, (id, play), whole, ports),
             ShardReport::MediaTimeout { .. } => self.eject(now, id, Cause::media_timeout(), ports),
             ShardReport::Stats { stats, .. } => {
                 if let Some(call) = self.calls.get_mut(id) {

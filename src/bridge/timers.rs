@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::id::{ConferenceId, ConferencecallId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId};
 use crate::time::{Duration, Instant};
 
 /// What a timer is about. Its owner's status says what it means.
@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Conference(ConferenceId),
     /// The end of a conferencecall by force: its shard does not answer.
     Conferencecall(ConferencecallId),
+    /// The end of what a flow waits for.
+    Activeflow(ActiveflowId),
     /// The end of the drain by force.
     Drain,
 }

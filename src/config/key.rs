@@ -305,6 +305,31 @@ impl Key {
             |c, v| v.count(1..=4096).map(|value| c.webhook.max_in_flight = value),
         ),
         key(
+            "flow.allow_private",
+            "CONFAB_FLOW_ALLOW_PRIVATE",
+            None,
+            "false",
+            "Whether flows may fetch from and send to private and local addresses.",
+            |c, v| v.boolean().map(|value| c.flow.allow_private = value),
+        ),
+        key(
+            "speech.voice_url",
+            "CONFAB_SPEECH_VOICE_URL",
+            None,
+            "",
+            "HTTP engine that speaks the texts of flows: POST {text, language}, answered with a sound file. Empty: the built-in voice.",
+            |c, v| {
+                let text = v.text()?;
+                let is_url = text.starts_with("http://") || text.starts_with("https://");
+                c.speech.voice_url = match text {
+                    "" => None,
+                    _ if is_url => Some(text.to_owned()),
+                    _ => return Err("must be a URL that begins with http:// or https://".to_owned()),
+                };
+                Ok(())
+            },
+        ),
+        key(
             "log.level",
             "CONFAB_LOG",
             Some("--log"),

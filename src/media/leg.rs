@@ -1,11 +1,14 @@
 //! A leg: one call's media. What comes in is in [`incoming`], what the room hears of it in
-//! [`voice`], what goes out in [`outgoing`]; this file puts them together.
+//! [`voice`], what goes out in [`outgoing`], what it does alone in [`alone`]; this file puts them
+//! together.
 
+pub mod alone;
 pub mod incoming;
 pub mod outgoing;
 pub mod voice;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::playout::PlayoutSettings;
 use super::ringback::Ringback;
@@ -16,10 +19,11 @@ use crate::id::LegId;
 use crate::mixer::level;
 use crate::mixer::limiter::Limiter;
 use crate::mixer::room::Mix;
-use crate::plane::{Hears, LegMedia, LegStats, RtpIdentity, ShardReport};
+use crate::plane::{Clip, Hears, LegMedia, LegStats, RtpIdentity, ShardReport};
 use crate::rng::Rng;
 use crate::rtp::packet::is_rtcp;
 use crate::time::{Duration, Instant, Timestamp};
+use alone::Alone;
 use incoming::Incoming;
 use outgoing::Outgoing;
 use voice::{Voice, Voiced};
@@ -50,6 +54,8 @@ pub struct Leg {
     media: LegMedia,
     hears: Hears,
     ringback: Option<Ringback>,
+    /// Prompts, echo and tones; most legs have none.
+    alone: Option<Box<Alone>>,
     incoming: Incoming,
     pub(super) voice: Voice,
     outgoing: Outgoing,
@@ -94,6 +100,7 @@ impl Leg {
             media,
             hears: Hears::Nothing,
             ringback: None,
+            alone: None,
             voice: Voice::new(),
             limiter: Limiter::default(),
             media_timeout: settings.media_timeout,
@@ -138,9 +145,56 @@ impl Leg {
     pub fn set_hears(&mut self, hears: Hears) {
         self.ringback = match hears {
             Hears::Ringback(cadence) => Some(Ringback::new(cadence, RATE_HZ)),
-            Hears::Room | Hears::Nothing => None,
+            Hears::Room | Hears::Nothing | Hears::Echo => None,
         };
+        match hears {
+            Hears::Echo => drop(self.alone()),
+            Hears::Room => self.alone = self.alone.take().filter(|alone| !alone.is_idle()),
+            Hears::Ringback(_) | Hears::Nothing => {}
+        }
         self.hears = hears;
+    }
+
+    fn alone(&mut self) -> &mut Alone {
+        self.alone.get_or_insert_default()
+    }
+
+    /// Plays a clip to this leg alone. Returns the reports of what is over by it.
+    pub fn play(&mut self, play: u64, clip: Arc<Clip>) -> [Option<ShardReport>; 2] {
+        let stopped = self.stop_play();
+        let refused = self.alone().play(play, clip);
+        [stopped, refused.and_then(|_| self.stop_play())]
+    }
+
+    /// Presses keys by RFC 4733. Returns the reports of what is over by it.
+    pub fn press(&mut self, play: u64, digits: &str, held_ms: u16, gap_ms: u16) -> [Option<ShardReport>; 2] {
+        let stopped = self.stop_play();
+        let takes = self.event_type().is_some();
+        let pressed = takes && self.alone().press(play, digits, held_ms, gap_ms);
+        let refused = ShardReport::PlayDone { leg: self.id, play, whole: false, clip: None };
+        [stopped, (!pressed).then_some(refused)]
+    }
+
+    /// Ends what is played to this leg; its report.
+    pub fn stop_play(&mut self) -> Option<ShardReport> {
+        let id = self.id;
+        self.alone.as_mut()?.stop(id)
+    }
+
+    /// The report that what was played is over, once.
+    pub fn poll_play_over(&mut self) -> Option<ShardReport> {
+        let id = self.id;
+        self.alone.as_mut()?.poll_over(id)
+    }
+
+    /// Listens for keys pressed as tones, or no longer.
+    pub fn listen_for_tones(&mut self, on: bool) {
+        self.alone().listen_for_tones(on);
+    }
+
+    /// The payload type of the events we send.
+    fn event_type(&self) -> Option<u8> {
+        self.media.telephone_event_out
     }
 
     /// Takes one datagram; a key press that ended with it is returned.
@@ -173,7 +227,11 @@ impl Leg {
             // Not in the mix; what it sends is still taken from the buffer, so that it is in time
             // when it is let in.
             self.voice.rest();
-            self.incoming.discard(now);
+            let incoming = &mut self.incoming;
+            match &mut self.alone {
+                Some(alone) if self.media.receive => alone.listen(|frame| incoming.pull(now, frame)),
+                _ => incoming.discard(now),
+            }
             return Voiced::Silent;
         }
         let incoming = &mut self.incoming;
@@ -185,6 +243,15 @@ impl Leg {
 
     /// Writes to `pcm` what only this leg hears; false when it hears what all listeners do.
     pub fn hears_of_its_own(&mut self, mix: &mut Mix, pcm: &mut [i16]) -> bool {
+        if let Some(alone) = &mut self.alone {
+            if alone.fill(pcm) {
+                return true;
+            }
+            if self.hears == Hears::Echo {
+                pcm.copy_from_slice(alone.own());
+                return true;
+            }
+        }
         if let Some(ringback) = &mut self.ringback {
             ringback.fill(pcm);
             return true;
@@ -200,7 +267,11 @@ impl Leg {
 
     /// Sends one tick's encoded audio.
     pub fn send(&mut self, now: Instant, key: LegKey, payload: &[u8], out: &mut impl Outbound) {
-        if let Some(peer) = self.incoming.latch().peer() {
+        let event = self.alone.as_mut().and_then(|alone| alone.key_packet(self.outgoing.timestamp()));
+        let peer = self.incoming.latch().peer();
+        if let (Some(event), Some(peer), Some(payload_type)) = (event, peer, self.event_type()) {
+            self.outgoing.send_event(now, key, peer, payload_type, &event, payload.len(), out);
+        } else if let Some(peer) = peer {
             self.outgoing.send(now, key, peer, self.media.payload_type_out, payload, out);
         } else {
             self.outgoing.skip(payload.len());
@@ -209,6 +280,9 @@ impl Leg {
 
     /// Lets one tick pass in which the leg is sent nothing (hold).
     pub fn skip(&mut self, samples: usize) {
+        if let Some(alone) = &mut self.alone {
+            alone.skip(self.outgoing.timestamp());
+        }
         self.outgoing.skip(samples);
     }
 
@@ -268,7 +342,8 @@ impl Leg {
     }
 
     fn poll_digit(&mut self) -> Option<ShardReport> {
-        let (digit, duration_ms) = self.incoming.poll_digit()?;
+        let tone = || self.alone.as_mut().and_then(|alone| alone.poll_pressed());
+        let (digit, duration_ms) = self.incoming.poll_digit().or_else(tone)?;
         Some(ShardReport::Digit { leg: self.id, digit, duration_ms })
     }
 }

@@ -184,6 +184,30 @@ impl Shard {
                     leg.set_hears(hears);
                 }
             }
+            ShardCommand::Play { leg, play, clip } => match self.leg_mut(leg) {
+                Some(leg) => {
+                    let over = leg.play(play, clip);
+                    self.tell_over(over);
+                }
+                None => {
+                    self.news.push_back(ShardReport::PlayDone { leg, play, whole: false, clip: Some(clip) })
+                }
+            },
+            ShardCommand::SendDigits { leg, play, digits, held_ms, gap_ms } => {
+                if let Some(leg) = self.leg_mut(leg) {
+                    let over = leg.press(play, &digits, held_ms, gap_ms);
+                    self.tell_over(over);
+                }
+            }
+            ShardCommand::StopPlay { leg } => {
+                let over = self.leg_mut(leg).and_then(Leg::stop_play);
+                self.tell_over([over, None]);
+            }
+            ShardCommand::ListenForTones { leg, on } => {
+                if let Some(leg) = self.leg_mut(leg) {
+                    leg.listen_for_tones(on);
+                }
+            }
             ShardCommand::RemoveLeg { leg } => return self.remove_leg(now, leg, out),
         }
         Applied::Done
@@ -248,6 +272,9 @@ impl Shard {
                 }
                 if due.media_timeout {
                     self.news.push_back(ShardReport::MediaTimeout { leg: leg.id() });
+                }
+                if let Some(over) = leg.poll_play_over() {
+                    self.news.push_back(over);
                 }
                 if let Some(digit) = due.digit {
                     report_digit(&mut self.news, &mut self.digits, &mut self.counters, digit);
@@ -315,9 +342,19 @@ impl Shard {
         self.scratch.reserve(room.legs.len());
         let more = self.legs.len().saturating_sub(self.stats_due.len());
         self.stats_due.reserve(more);
-        // Each leg can add one timeout and one failure; digits have their own limit.
-        self.news.reserve(2 * self.legs.len() + 16);
+        self.reserve_news();
         key
+    }
+
+    /// Each leg can add one timeout, one failure and one end of a play; digits have their own limit.
+    fn reserve_news(&mut self) {
+        self.news.reserve(3 * self.legs.len() + 16);
+    }
+
+    /// Tells of plays that are over by a command.
+    fn tell_over(&mut self, over: [Option<ShardReport>; 2]) {
+        self.news.extend(over.into_iter().flatten());
+        self.reserve_news();
     }
 
     fn remove_leg(&mut self, now: Instant, id: LegId, out: &mut impl Outbound) -> Applied {
@@ -325,6 +362,7 @@ impl Shard {
             self.counters.unknown += 1;
             return Applied::Done;
         };
+        self.news.extend(leg.stop_play());
         self.news.push_back(ShardReport::LegClosed { leg: id, stats: leg.close(now, key, out) });
         Applied::Removed(key)
     }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::audit::Audit;
 use super::outbox::OutboxChange;
 use crate::bridge::event::{Change, ConferenceRecord, Event};
+use crate::bridge::flow::{Activeflow, Flow};
 use crate::bridge::resource::Conferencecall;
-use crate::id::{ConferenceId, ConferencecallId, CustomerId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
 
-/// Conferences, and as many conferencecalls, whose newest state waits while the disk cannot be
+/// Conferences, and as many of each other resource, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
 pub const RESOURCES_PENDING_MAX: usize = 100_000;
 /// Events that wait while the disk cannot be written. A further one is dropped and counted.
@@ -50,6 +51,8 @@ impl PendingEvent {
 pub(super) struct Pending {
     pub(super) conferences: BTreeMap<ConferenceId, Box<ConferenceRecord>>,
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
+    pub(super) flows: BTreeMap<FlowId, Box<Flow>>,
+    pub(super) activeflows: BTreeMap<ActiveflowId, Box<Activeflow>>,
     pub(super) events: Vec<PendingEvent>,
     pub(super) outbox: Vec<OutboxChange>,
     pub(super) audits: Vec<Audit>,
@@ -62,6 +65,8 @@ impl Pending {
         Self {
             conferences: BTreeMap::new(),
             conferencecalls: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            activeflows: BTreeMap::new(),
             events: Vec::new(),
             outbox: Vec::new(),
             audits: Vec::new(),
@@ -75,8 +80,9 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        let resources = self.conferences.len() + self.conferencecalls.len();
-        resources + self.events.len() + self.outbox.len() + self.audits.len()
+        let calls = self.conferences.len() + self.conferencecalls.len();
+        let flows = self.flows.len() + self.activeflows.len();
+        calls + flows + self.events.len() + self.outbox.len() + self.audits.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -87,6 +93,8 @@ impl Pending {
                 put(&mut self.conferences, record.conference.id, record, self.resources_max)
             }
             Change::Conferencecall(call) => put(&mut self.conferencecalls, call.id, call, self.resources_max),
+            Change::Flow(flow) => put(&mut self.flows, flow.id, flow, self.resources_max),
+            Change::Activeflow(run) => put(&mut self.activeflows, run.id, run, self.resources_max),
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
@@ -118,6 +126,8 @@ impl Pending {
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
+        self.flows.clear();
+        self.activeflows.clear();
         self.events.clear();
         self.outbox.clear();
         self.audits.clear();

@@ -9,11 +9,13 @@ use uuid::Uuid;
 
 use super::pending::PendingEvent;
 use super::writer::Writer;
-use super::{Ended, NotDurable, Store, Write, event, spawn_writer};
+use super::{Ended, NotDurable, Store, Write, event, flow, spawn_writer};
 use crate::bridge::command::{Refusal, Reply};
 use crate::bridge::event::{Change, ConferenceRecord, Event};
+use crate::bridge::flow::Activeflow;
+use crate::bridge::flow::resource::{ActiveflowStatus, FlowStage};
 use crate::bridge::resource::{Conference, ConferenceStatus, ConferenceType};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
 use crate::time::Timestamp;
 
 /// A folder that goes when the test does.
@@ -276,4 +278,39 @@ async fn a_thousand_changes_a_batch_are_quick_and_coalesced() {
     let counters = store.counters();
     assert!(counters.commits <= 200, "{counters:?}");
     assert!(counters.changes < 2000 + counters.commits + 1, "one state a batch: {counters:?}");
+}
+
+fn run(number: u128, is_over: bool) -> Activeflow {
+    Activeflow {
+        id: ActiveflowId(Uuid::from_u128(number)),
+        customer_id: OWNER,
+        flow_id: FlowId::NIL,
+        conference_id: ConferenceId::NIL,
+        conferencecall_id: ConferencecallId::NIL,
+        stage: FlowStage::Pre,
+        status: if is_over { ActiveflowStatus::Ended } else { ActiveflowStatus::Running },
+        result: String::new(),
+        steps: Vec::new(),
+        tm_create: Timestamp::from_micros(number as i64),
+        tm_update: Timestamp::NEVER,
+        tm_end: None,
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_runs_of_flows_go_and_those_that_go_on_stay() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("a new store");
+    let mut batch = store.begin().await.expect("a transaction");
+    for number in 1..=6 {
+        flow::upsert_activeflow(&mut batch, &run(number, number != 2)).await.expect("written");
+    }
+    assert_eq!(flow::trim_activeflows(&mut batch, 3).await.expect("trimmed"), 2);
+    batch.commit().await.expect("committed");
+    let page = store.activeflows(OWNER, None, None, None, 100).await.expect("a page");
+    let kept: Vec<u128> = page.rows.iter().map(|run| run.id.0.as_u128()).collect();
+    assert_eq!(kept, [6, 5, 4, 2]);
+    let restored = store.restore_flows().await.expect("flows");
+    assert_eq!(restored.running, [run(2, false)]);
+    assert!(flow::trims(&run(512, true)) && !flow::trims(&run(512, false)) && !flow::trims(&run(511, true)));
 }

@@ -12,10 +12,11 @@ use tracing::{error, info};
 
 use super::audit::{self, Audit};
 use super::event::EVENTS_TOTAL_MAX;
+use super::flow::ACTIVEFLOWS_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
-use super::{Store, count, event};
+use super::{Store, count, event, flow};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
 use crate::bridge::resource::Conferencecall;
@@ -208,6 +209,15 @@ impl Writer {
         for call in self.pending.conferencecalls.values() {
             upsert_conferencecall(connection, call).await?;
         }
+        for stored in self.pending.flows.values() {
+            flow::upsert_flow(connection, stored).await?;
+        }
+        for run in self.pending.activeflows.values() {
+            flow::upsert_activeflow(connection, run).await?;
+        }
+        if self.pending.activeflows.values().any(|run| flow::trims(run)) {
+            flow::trim_activeflows(connection, ACTIVEFLOWS_MAX).await?;
+        }
         for pending in &self.pending.events {
             if event::insert(connection, pending).await? {
                 outbox::queue(connection, &self.store.inner.fill, pending, &mut moves).await?;
@@ -253,7 +263,14 @@ impl Writer {
 
 /// Whether this answer is true without anything new on disk.
 fn changes_nothing(reply: &Reply) -> bool {
-    matches!(reply, Reply::Conferences(_) | Reply::Conferencecalls(_) | Reply::Refused(_))
+    matches!(
+        reply,
+        Reply::Conferences(_)
+            | Reply::Conferencecalls(_)
+            | Reply::Flows(_)
+            | Reply::Activeflows(_)
+            | Reply::Refused(_)
+    )
 }
 
 /// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
@@ -305,6 +322,6 @@ async fn upsert_conferencecall(
     Ok(())
 }
 
-fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
+pub(super) fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(resource).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }

@@ -15,9 +15,10 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use confab::api::{ApiSettings, ApiState, ControlCall, Health, router};
 use confab::bridge::command::{Command, ConferenceChange, NewConference, Refusal, Reply};
 use confab::bridge::event::{Change, ConferenceRecord};
+use confab::bridge::flow::Flow;
 use confab::bridge::resource::{Address, Conference, ConferenceStatus, Conferencecall, ConferencecallStatus};
 use confab::control::ControlError;
-use confab::id::{ConferenceId, ConferencecallId, CustomerId};
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use confab::rng::Rng;
 use confab::store::{OutboxChange, Store, Write, spawn_writer};
 use confab::time::{Instant, Now, Timestamp};
@@ -55,6 +56,7 @@ impl Drop for Folder {
 struct Held {
     conferences: BTreeMap<ConferenceId, Conference>,
     calls: BTreeMap<ConferencecallId, Conferencecall>,
+    flows: BTreeMap<FlowId, Flow>,
     refusal: Option<Refusal>,
     failure: Option<ControlError>,
     panics: bool,
@@ -407,12 +409,8 @@ fn control(
                     None => held.handle(command, now),
                 }
             };
-            for conference in changes {
-                let record = ConferenceRecord { conference, event_seq: 1 };
-                writer
-                    .send(Write::Change(Change::Conference(Box::new(record))))
-                    .await
-                    .expect("the writer runs");
+            for change in changes {
+                writer.send(Write::Change(change)).await.expect("the writer runs");
             }
             let (to, answer) = oneshot::channel();
             writer.send(Write::Reply { to, reply }).await.expect("the writer runs");
@@ -422,14 +420,48 @@ fn control(
 }
 
 impl Held {
-    fn handle(&mut self, command: Command, now: Timestamp) -> (Vec<Conference>, Reply) {
+    fn change_flow(
+        &mut self,
+        customer: CustomerId,
+        id: FlowId,
+        change: impl FnOnce(&mut Flow),
+    ) -> (Vec<Change>, Reply) {
+        match self.flows.get_mut(&id).filter(|flow| flow.customer_id == customer) {
+            Some(flow) => {
+                change(flow);
+                (vec![Change::Flow(Box::new(flow.clone()))], Reply::Flow(Box::new(flow.clone())))
+            }
+            None => (Vec::new(), Reply::Refused(Refusal::NotFound)),
+        }
+    }
+
+    /// Whether both flows are there or nil, as the bridge asks.
+    fn missing_flow(&self, customer: CustomerId, pre: Option<FlowId>, post: Option<FlowId>) -> Option<Reply> {
+        let missing = |id: Option<FlowId>| {
+            id.is_some_and(|id| {
+                !id.is_nil() && self.flows.get(&id).is_none_or(|flow| flow.customer_id != customer)
+            })
+        };
+        let key = [("pre_flow_id", pre), ("post_flow_id", post)].into_iter().find(|(_, id)| missing(*id));
+        key.map(|(key, _)| Reply::Refused(Refusal::NoSuchFlow(key)))
+    }
+
+    fn handle(&mut self, command: Command, now: Timestamp) -> (Vec<Change>, Reply) {
         match command {
             Command::CreateConference { customer, new } => {
+                if let Some(refused) =
+                    self.missing_flow(customer, Some(new.pre_flow_id), Some(new.post_flow_id))
+                {
+                    return (Vec::new(), refused);
+                }
                 let conference = made(customer, new, now, self.conferences.len());
                 self.conferences.insert(conference.id, conference.clone());
                 changed(conference)
             }
             Command::UpdateConference { customer, id, change } => {
+                if let Some(refused) = self.missing_flow(customer, change.pre_flow_id, change.post_flow_id) {
+                    return (Vec::new(), refused);
+                }
                 self.change(customer, id, |c| apply(c, change, now))
             }
             Command::RegenerateDirectHash { customer, id } => {
@@ -444,6 +476,43 @@ impl Held {
                 self.conferences.retain(|_, c| c.tm_delete == Timestamp::NEVER);
                 (changes, reply)
             }
+            Command::CreateFlow { customer, new } => {
+                let id =
+                    FlowId(Uuid::from_u128(now.as_micros() as u128 * 999_983 + self.flows.len() as u128));
+                let flow = Flow {
+                    id,
+                    customer_id: customer,
+                    r#type: "flow".to_owned(),
+                    name: new.name,
+                    detail: new.detail,
+                    actions: new.program.shown().to_vec(),
+                    tm_create: now,
+                    tm_update: Timestamp::NEVER,
+                    tm_delete: Timestamp::NEVER,
+                };
+                self.flows.insert(id, flow.clone());
+                (vec![Change::Flow(Box::new(flow.clone()))], Reply::Flow(Box::new(flow)))
+            }
+            Command::UpdateFlow { customer, id, change } => self.change_flow(customer, id, |flow| {
+                flow.name = change.name.unwrap_or_else(|| flow.name.clone());
+                flow.detail = change.detail.unwrap_or_else(|| flow.detail.clone());
+                flow.actions =
+                    change.program.map_or(flow.actions.clone(), |program| program.shown().to_vec());
+                flow.tm_update = now;
+            }),
+            Command::DeleteFlow { customer, id } => {
+                let done = self.change_flow(customer, id, |flow| flow.tm_delete = now);
+                self.flows.retain(|_, flow| flow.tm_delete == Timestamp::NEVER);
+                done
+            }
+            Command::ReadFlows { customer, ids } => {
+                let live = ids
+                    .iter()
+                    .filter_map(|id| self.flows.get(id))
+                    .filter(|flow| flow.customer_id == customer);
+                (Vec::new(), Reply::Flows(live.cloned().collect()))
+            }
+            Command::ReadActiveflows { .. } => (Vec::new(), Reply::Activeflows(Vec::new())),
             Command::ReadConferences { customer, ids } => {
                 let live = ids
                     .iter()
@@ -473,7 +542,7 @@ impl Held {
         customer: CustomerId,
         id: ConferenceId,
         change: impl FnOnce(&mut Conference),
-    ) -> (Vec<Conference>, Reply) {
+    ) -> (Vec<Change>, Reply) {
         match self.conferences.get_mut(&id).filter(|c| c.customer_id == customer) {
             Some(conference) => {
                 change(conference);
@@ -484,8 +553,9 @@ impl Held {
     }
 }
 
-fn changed(conference: Conference) -> (Vec<Conference>, Reply) {
-    (vec![conference.clone()], Reply::Conference(Box::new(conference)))
+fn changed(conference: Conference) -> (Vec<Change>, Reply) {
+    let record = ConferenceRecord { conference: conference.clone(), event_seq: 1 };
+    (vec![Change::Conference(Box::new(record))], Reply::Conference(Box::new(conference)))
 }
 
 fn apply(conference: &mut Conference, change: ConferenceChange, now: Timestamp) {

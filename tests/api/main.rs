@@ -3,6 +3,7 @@
 mod access;
 mod conferences;
 mod errors;
+mod flows;
 mod harness;
 mod lists;
 mod tenancy;

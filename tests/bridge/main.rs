@@ -6,6 +6,7 @@ mod support;
 mod answers;
 mod connect;
 mod ending;
+mod flows;
 mod limits;
 mod media;
 mod races;

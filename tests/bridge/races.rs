@@ -5,13 +5,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use confab::bridge::Settings;
 use confab::bridge::command::{Command, NewConference};
+use confab::bridge::flow::outside::ErrandResult;
 use confab::bridge::resource::{Conference, ConferenceType};
-use confab::plane::{ShardCommand, ShardReport};
+use confab::id::FlowId;
+use confab::plane::{Clip, ShardCommand, ShardReport};
 use confab::rng::Rng;
+use serde_json::json;
 
 use crate::scenes::{LATER, direct_access, timeout_of, uri_of};
 use crate::support::message::sdp;
@@ -28,6 +32,25 @@ fn for_each_seed(seeds: std::ops::Range<u64>, play: impl Fn(u64)) {
         let outcome = catch_unwind(AssertUnwindSafe(|| play(seed)));
         assert!(outcome.is_ok(), "seed {seed} failed");
     }
+}
+
+/// A few actions of those that wait, and of those that end something.
+fn random_actions(rng: &mut Rng) -> serde_json::Value {
+    let actions: Vec<_> = (0..rng.below(4))
+        .map(|_| match rng.below(8) {
+            0 => json!({"type": "beep"}),
+            1 => json!({"type": "sleep", "option": {"duration": rng.below(4000)}}),
+            2 => json!({"type": "echo", "option": {"duration": rng.below(4000)}}),
+            3 => json!({"type": "digits_receive", "option": {"duration": rng.below(4000), "length": 1}}),
+            4 => json!({"type": "talk", "option": {"text": "hello"}}),
+            5 => json!({"type": "digits_send", "option": {"digits": "12"}}),
+            6 if rng.below(3) == 0 => json!({"type": "hangup"}),
+            _ => {
+                json!({"type": "play", "option": {"stream_urls": ["http://a.example/", "http://b.example/"]}})
+            }
+        })
+        .collect();
+    json!(actions)
 }
 
 struct Play {
@@ -50,14 +73,21 @@ impl Play {
         // A data plane that has stopped answering must not hold up anything for ever.
         sim.plane.silent = rng.below(12) == 0;
         sim.link = if rng.below(4) == 0 { Link::CLEAN } else { Link::bad(&mut rng) };
+        // Half of the plays have flows, of a stream of their own.
+        let mut flows = (seed % 2 == 1).then(|| Rng::from_number(!seed));
         let conferences = (0..1 + rng.below(2))
             .map(|_| {
+                let mut flow =
+                    || flows.as_mut().map_or(FlowId::NIL, |rng| sim.create_flow(random_actions(rng)).id);
+                let (pre_flow_id, post_flow_id) = (flow(), flow());
                 let r#type =
                     if rng.below(2) == 0 { ConferenceType::Connect } else { ConferenceType::Conference };
                 let timeout_s = if rng.below(3) == 0 { 1 + rng.below(20) } else { 0 };
                 sim.create_with(NewConference {
                     r#type,
                     timeout_s,
+                    pre_flow_id,
+                    post_flow_id,
                     direct_access: true,
                     ..NewConference::default()
                 })
@@ -83,6 +113,12 @@ impl Play {
     }
 
     fn act(&mut self) {
+        if !self.sim.errands.is_empty() && self.rng.below(3) > 0 {
+            let clip = Arc::new(Clip::new(8000, vec![0; 8 * self.below(3000)]));
+            let failed = ErrandResult::Failed("as the play wants it".to_owned());
+            let result = if self.rng.below(4) == 0 { failed } else { ErrandResult::Clip(clip) };
+            self.sim.answer_errand(result);
+        }
         match self.rng.below(20) {
             0..6 => self.dial(),
             6..9 => self.at_some_phone(|phone, now, _| phone.hang_up(now)),
@@ -160,6 +196,7 @@ impl Play {
         }
         let leg = legs[self.below(legs.len())];
         self.sim.report(ShardReport::Digit { leg, digit: '1', duration_ms: 100 });
+        self.sim.report(ShardReport::PlayDone { leg, play: 3, whole: false, clip: None });
         self.sim.report(ShardReport::MediaTimeout { leg });
     }
 

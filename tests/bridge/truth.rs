@@ -16,6 +16,9 @@ pub fn assert_nothing_left(sim: &Sim<Recorder>) {
     assert!(sim.plane.rooms.is_empty(), "rooms left: {:?}", sim.plane.rooms);
     assert!(sim.ports.held.is_empty(), "ports neither carried nor given back: {:?}", sim.ports.held);
     assert!(sim.ports.carried.is_empty(), "ports of legs that are gone: {:?}", sim.ports.carried);
+    assert_eq!(gauges.activeflows, 0, "flows left");
+    assert!(sim.plane.plays.is_empty() && sim.plane.listening.is_empty(), "legs left alone");
+    assert!(sim.kept.activeflows.values().all(|run| run.tm_end.is_some()), "flows that are told to run");
     for call in sim.kept.calls.values() {
         assert_eq!(call.status, ConferencecallStatus::Leaved, "{call:?}");
         assert!(call.tm_leaved.is_some() && !call.hangup_cause.is_empty(), "{call:?}");

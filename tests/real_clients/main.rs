@@ -6,6 +6,7 @@
 mod connect;
 mod crash;
 mod ear;
+mod flows;
 mod hears;
 mod http;
 mod phones;

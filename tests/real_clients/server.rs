@@ -28,6 +28,8 @@ pub struct Server {
     /// None only while it is started anew.
     program: Option<Program>,
     folder: Folder,
+    /// Further variables of its environment.
+    env: &'static [(&'static str, &'static str)],
 }
 
 impl Server {
@@ -38,11 +40,20 @@ impl Server {
 
     /// Starts one at `address` with that many RTP ports.
     pub fn start_at(address: IpAddr, rtp_ports: u16) -> Server {
+        Self::start_with(address, rtp_ports, &[])
+    }
+
+    /// Starts one whose flows may ask servers on this machine.
+    pub fn start_for_flows() -> Server {
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &[("CONFAB_FLOW_ALLOW_PRIVATE", "true")])
+    }
+
+    fn start_with(address: IpAddr, rtp_ports: u16, env: &'static [(&'static str, &'static str)]) -> Server {
         let port = free_ports(2);
         let sip = SocketAddr::new(address, port);
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
         let rtp = (free_ports(rtp_ports), rtp_ports);
-        let mut server = Server { sip, http, rtp, program: None, folder: Folder::new("server") };
+        let mut server = Server { sip, http, rtp, program: None, folder: Folder::new("server"), env };
         server.launch();
         server
     }
@@ -70,6 +81,7 @@ impl Server {
             }
         }
         serve
+            .envs(self.env.iter().copied())
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
             .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
         let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
@@ -97,7 +109,8 @@ impl Server {
     /// # Panics
     /// When there is no such metric.
     pub fn metric(&self, name: &str) -> f64 {
-        let (status, text) = http::request(self.http, "GET", "/metrics", None, None).expect("it answers HTTP");
+        let (status, text) =
+            http::request(self.http, "GET", "/metrics", None, None).expect("it answers HTTP");
         assert_eq!(status, 200, "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))

@@ -1,5 +1,6 @@
 //! The data plane through its doors: phones speak RTP into a shard and what each hears is asserted.
 
+mod alone;
 mod hears;
 mod packets;
 mod phones;

@@ -25,6 +25,8 @@ pub struct Phone {
     pub media: LegMedia,
     /// What it sends: a tone, or µ-law silence.
     pub tone_hz: Option<f64>,
+    /// It sends these two tones instead.
+    pub tones_hz: Option<[f64; 2]>,
     /// It sends nothing at all.
     pub mute: bool,
     address: SocketAddr,
@@ -70,6 +72,7 @@ pub fn media(codec: AudioCodec, ptime_ms: u16, address: SocketAddr) -> LegMedia 
         payload_type_in: codec.static_payload_type().expect("G.711"),
         payload_type_out: codec.static_payload_type().expect("G.711"),
         telephone_event: Some(101),
+        telephone_event_out: Some(101),
         ptime_ms,
         send: true,
         receive: true,
@@ -126,6 +129,7 @@ impl Sim {
             key,
             media,
             tone_hz,
+            tones_hz: None,
             mute: false,
             address,
             sequence: 65_000,
@@ -225,6 +229,11 @@ impl Phone {
         let silence = encode(self.media.codec, 0);
         for n in 0..samples {
             let time = f64::from(self.timestamp.wrapping_add(n)) / 8000.0;
+            if let Some([low, high]) = self.tones_hz {
+                let sum = (TAU * low * time).sin() + (TAU * high * time).sin();
+                datagram.push(encode(self.media.codec, (6000.0 * sum) as i32));
+                continue;
+            }
             datagram.push(
                 self.tone_hz.map_or(silence, |hz| {
                     encode(self.media.codec, (6000.0 * (TAU * hz * time).sin()) as i32)

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use confab::id::{LegId, RoomId};
 use confab::plane::{
-    Hears, LegMedia, LegStats, MediaPort, PortSource, RangeExhausted, RoomShape, ShardCommand, ShardIndex,
-    ShardReport,
+    Clip, Hears, LegMedia, LegStats, MediaPort, PortSource, RangeExhausted, RoomShape, ShardCommand,
+    ShardIndex, ShardReport,
 };
 use confab::time::Instant;
 
@@ -43,12 +44,33 @@ pub struct Recorder {
     pub failing: usize,
     /// Removed legs are never reported closed.
     pub silent: bool,
+    /// Legs that listen for tones.
+    pub listening: BTreeSet<LegId>,
+    /// What is played: until when, which, and the clip.
+    pub plays: BTreeMap<LegId, (Instant, u64, Option<Arc<Clip>>)>,
+    /// Plays never end.
+    pub endless: bool,
     ids: BTreeSet<LegId>,
     reports: VecDeque<(Instant, ShardReport)>,
 }
 
 /// From an order to its report: a tick.
 pub const TICK: Duration = Duration::from_millis(20);
+
+impl Recorder {
+    /// What is played to a leg is over, whole if its time has come.
+    fn end_play(&mut self, now: Instant, leg: LegId) {
+        if let Some((until, play, clip)) = self.plays.remove(&leg) {
+            let report = ShardReport::PlayDone { leg, play, whole: until <= now, clip };
+            self.reports.push_back((now + TICK, report));
+        }
+    }
+
+    fn next_play(&self) -> Option<(Instant, LegId)> {
+        let ends = self.plays.iter().map(|(leg, (until, ..))| (*until, *leg));
+        ends.min().filter(|_| !self.endless)
+    }
+}
 
 impl DataPlane for Recorder {
     fn command(&mut self, now: Instant, shard: ShardIndex, command: &ShardCommand) {
@@ -87,7 +109,31 @@ impl DataPlane for Recorder {
                     of.hears = hears;
                 }
             }
+            ShardCommand::Play { leg, play, clip } => {
+                self.end_play(now, leg);
+                if self.legs.contains_key(&leg) {
+                    self.plays.insert(leg, (now + clip.duration(), play, Some(clip)));
+                }
+            }
+            ShardCommand::SendDigits { leg, play, digits, held_ms, gap_ms } => {
+                self.end_play(now, leg);
+                if self.legs.contains_key(&leg) {
+                    let time = u64::from(held_ms + gap_ms) * digits.len() as u64;
+                    self.plays.insert(leg, (now + Duration::from_millis(time), play, None));
+                }
+            }
+            ShardCommand::StopPlay { leg } => self.end_play(now, leg),
+            ShardCommand::ListenForTones { leg, on } => {
+                // A leg that failed is unknown to its shard.
+                if on && self.legs.contains_key(&leg) {
+                    self.listening.insert(leg);
+                } else {
+                    self.listening.remove(&leg);
+                }
+            }
             ShardCommand::RemoveLeg { leg } => {
+                self.end_play(now, leg);
+                self.listening.remove(&leg);
                 // A leg that failed is unknown to its shard; its failure is on the way.
                 let Some(of) = self.legs.remove(&leg) else { return };
                 assert_eq!(of.shard, shard, "{leg:?} removed in another shard");
@@ -100,11 +146,15 @@ impl DataPlane for Recorder {
     }
 
     fn poll_report(&mut self, now: Instant) -> Option<ShardReport> {
+        while let Some((_, leg)) = self.next_play().filter(|(until, _)| *until <= now) {
+            self.end_play(now, leg);
+        }
         self.reports.pop_front_if(|(at, _)| *at <= now).map(|(_, report)| report)
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.reports.front().map(|(at, _)| *at)
+        let play = self.next_play().map(|(until, _)| until);
+        self.reports.front().map(|(at, _)| *at).into_iter().chain(play).min()
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use confab::bridge::command::{Command, ConferenceChange, NewConference, Reply};
+use confab::bridge::command::{Command, ConferenceChange, NewConference, NewFlow, Reply};
+use confab::bridge::flow::outside::{Errand, ErrandResult};
+use confab::bridge::flow::{Flow as CallFlow, Program};
 use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
 use confab::bridge::{Bridge, Input, Note, Output, Settings};
-use confab::id::{ConferenceId, ConferencecallId, CustomerId};
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use confab::plane::ShardReport;
 use confab::rng::Rng;
 use confab::sip::{Flow, Transport};
@@ -48,6 +51,8 @@ pub struct Sim<D: DataPlane = Recorder> {
     pub kept: Kept,
     pub notes: Vec<Note>,
     pub drained: bool,
+    /// What flows asked of the outside and was not answered.
+    pub errands: Vec<(u64, Errand)>,
     pub customer: CustomerId,
     settings: Settings,
     wire: BTreeMap<(Instant, u64), Parcel>,
@@ -81,6 +86,7 @@ impl<D: DataPlane> Sim<D> {
             kept: Kept::default(),
             notes: Vec::new(),
             drained: false,
+            errands: Vec::new(),
             customer: CustomerId::random(&mut rng),
             rng,
             settings,
@@ -168,9 +174,14 @@ impl<D: DataPlane> Sim<D> {
 
     /// Makes a conference and deletes it, by the bridge alone: nothing is kept or checked.
     pub fn bridge_only_create_and_delete(&mut self) -> ConferenceId {
+        self.bridge_only_end_with(FlowId::NIL)
+    }
+
+    /// The same, with this flow at the end.
+    pub fn bridge_only_end_with(&mut self, post_flow_id: FlowId) -> ConferenceId {
         let id = ConferenceId::random(&mut self.rng);
         let (customer, now) = (self.customer, self.both());
-        let new = NewConference { id: Some(id), ..NewConference::default() };
+        let new = NewConference { id: Some(id), post_flow_id, ..NewConference::default() };
         for command in
             [Command::CreateConference { customer, new }, Command::DeleteConference { customer, id }]
         {
@@ -178,6 +189,23 @@ impl<D: DataPlane> Sim<D> {
         }
         while self.bridge.poll_output().is_some() {}
         id
+    }
+
+    /// Makes a flow of these actions.
+    pub fn create_flow(&mut self, actions: serde_json::Value) -> CallFlow {
+        let program = Program::parse(&actions, &mut self.rng).expect("actions");
+        let new = NewFlow { program: Arc::new(program), ..NewFlow::default() };
+        match self.command(Command::CreateFlow { customer: self.customer, new }) {
+            Reply::Flow(flow) => *flow,
+            other => panic!("not a flow: {other:?}"),
+        }
+    }
+
+    /// Answers the oldest errand.
+    pub fn answer_errand(&mut self, result: ErrandResult) -> Errand {
+        let (ticket, errand) = self.errands.remove(0);
+        self.input(Input::Errand { ticket, result });
+        errand
     }
 
     /// A new direct hash.
@@ -228,6 +256,9 @@ impl<D: DataPlane> Sim<D> {
         self.plane = plane;
         self.ports = Ports::default();
         let (conferences, open) = self.kept.restored();
+        let (flows, running) = self.kept.restored_flows();
+        self.bridge.restore_flows(self.both(), flows, running);
+        self.errands.clear();
         self.bridge.restore(self.both(), conferences, open);
         self.carry_outputs();
     }
@@ -262,6 +293,7 @@ impl<D: DataPlane> Sim<D> {
                     assert_eq!(ticket, 77);
                     self.answer = Some(reply);
                 }
+                Output::Errand { ticket, errand } => self.errands.push((ticket, errand)),
                 Output::Note(note) => self.notes.push(note),
                 Output::Drained => {
                     assert!(!self.drained, "drained twice");

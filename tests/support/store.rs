@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use confab::bridge::event::{Change, ConferenceRecord, Event};
+use confab::bridge::flow::{Activeflow, Flow};
 use confab::bridge::resource::{ConferenceStatus, Conferencecall, ConferencecallStatus};
-use confab::id::{ConferenceId, ConferencecallId};
+use confab::id::{ActiveflowId, ConferenceId, ConferencecallId, FlowId};
+use confab::time::Timestamp;
 
 /// What would be on disk.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Kept {
     pub conferences: BTreeMap<ConferenceId, ConferenceRecord>,
     pub calls: BTreeMap<ConferencecallId, Conferencecall>,
     pub events: BTreeMap<ConferenceId, Vec<Event>>,
+    pub flows: BTreeMap<FlowId, Flow>,
+    pub activeflows: BTreeMap<ActiveflowId, Activeflow>,
 }
 
 impl Kept {
@@ -39,6 +43,14 @@ impl Kept {
                 }
                 self.calls.insert(call.id, *call);
             }
+            Change::Flow(flow) => drop(self.flows.insert(flow.id, *flow)),
+            Change::Activeflow(run) => {
+                if let Some(before) = self.activeflows.get(&run.id) {
+                    assert!(before.tm_end.is_none(), "{} was over and went on: {run:?}", run.id);
+                    assert!(before.steps.len() <= run.steps.len());
+                }
+                self.activeflows.insert(run.id, *run);
+            }
             Change::Event { conference, event, .. } => {
                 let events = self.events.entry(conference).or_default();
                 assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
@@ -56,6 +68,13 @@ impl Kept {
         let conferences = self.conferences.values().filter(goes_on).cloned().collect();
         let open = self.calls.values().filter(|call| call.status != ConferencecallStatus::Leaved);
         (conferences, open.cloned().collect())
+    }
+
+    /// The flows a restart gets, and the activeflows that ran.
+    pub fn restored_flows(&self) -> (Vec<Flow>, Vec<Activeflow>) {
+        let flows = self.flows.values().filter(|flow| flow.tm_delete == Timestamp::NEVER);
+        let running = self.activeflows.values().filter(|run| run.tm_end.is_none());
+        (flows.cloned().collect(), running.cloned().collect())
     }
 
     /// The types of a conference's events, in order.

@@ -26,7 +26,28 @@ pub(super) fn write(exposition: &mut Exposition, gauges: &Gauges) {
         "SIP transactions, those lingering included.",
         gauges.sip_transactions as f64,
     );
+    flows(exposition, gauges);
     sound(exposition, gauges);
+}
+
+/// Flows and what they ran.
+fn flows(exposition: &mut Exposition, gauges: &Gauges) {
+    exposition.gauge("confab_flows", "Flows that are not deleted.", gauges.flows as f64);
+    exposition.gauge("confab_activeflows", "Flows that run.", gauges.activeflows as f64);
+    exposition.counter("confab_activeflows_total", "Flows that ran or run.", gauges.activeflows_total);
+    exposition.counter(
+        "confab_activeflows_refused_total",
+        "Flows that did not run because too many did.",
+        gauges.flows_refused_total,
+    );
+    let [_, done, failed, skipped, _] = gauges.flow_steps_total;
+    by_label(
+        exposition,
+        "confab_flow_actions_total",
+        "Actions of flows that were run, by how they went.",
+        "result",
+        &[("done", done), ("failed", failed), ("skipped", skipped)],
+    );
 }
 
 /// A gauge for each status.

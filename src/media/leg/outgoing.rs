@@ -7,6 +7,7 @@ use crate::media::room::RATE_HZ;
 use crate::media::shard::{Channel, LegKey, Outbound, TICK_MS};
 use crate::plane::{LegMedia, LegStats, RtpIdentity};
 use crate::rng::Rng;
+use crate::rtp::dtmf::EventPacket;
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, write_header};
 use crate::rtp::rtcp::{NtpTime, REPORT_BYTES_MAX, Report, ReportBlock, round_trip};
 use crate::rtp::stats::{SenderStats, report_interval};
@@ -14,6 +15,8 @@ use crate::time::{Duration, Instant, Timestamp};
 
 /// The largest RTP packet sent: 60 ms of G.711 behind a fixed header.
 const PACKET_MAX: usize = HEADER_LEN + 480;
+/// Bytes of one telephone event (RFC 4733 §2.3).
+const EVENT_BYTES: usize = 4;
 /// Bytes of encoded audio per millisecond: one a sample, for G.711.
 const BYTES_PER_MS: usize = (RATE_HZ / 1000) as usize;
 
@@ -96,6 +99,40 @@ impl Outgoing {
             sender.send(now, *timestamp, payload.len());
             *timestamp = timestamp.wrapping_add(payload.len() as u32);
         });
+    }
+
+    /// Of the first sample not sent yet.
+    pub fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    /// Sends a telephone event (RFC 4733) in place of a tick's audio of so many samples.
+    #[expect(clippy::too_many_arguments, reason = "as `send`, and the event")]
+    pub fn send_event(
+        &mut self,
+        now: Instant,
+        key: LegKey,
+        peer: SocketAddr,
+        payload_type: u8,
+        event: &EventPacket,
+        samples: usize,
+        out: &mut impl Outbound,
+    ) {
+        let header = RtpHeader {
+            payload_type,
+            marker: event.marker,
+            sequence: self.sequence,
+            timestamp: event.timestamp,
+            ssrc: self.ssrc,
+        };
+        let mut packet = [0; HEADER_LEN + EVENT_BYTES];
+        let (head, body) = packet.split_first_chunk_mut::<HEADER_LEN>().expect("longer than a header");
+        write_header(&header, head);
+        body.copy_from_slice(&event.payload);
+        out.send(key, Channel::Rtp, peer, &packet);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sender.send(now, self.timestamp, event.payload.len());
+        self.skip(samples);
     }
 
     /// Time passes without sending: the timestamp goes on, the sequence does not (RFC 3550 §5.1).

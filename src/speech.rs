@@ -1,0 +1,3 @@
+//! Speech: texts that are spoken.
+
+pub mod voice;
