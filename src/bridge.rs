@@ -25,6 +25,7 @@ mod joining;
 mod journal;
 mod leaving;
 mod media;
+pub mod recording;
 pub mod resource;
 mod restore;
 mod rooms;
@@ -45,6 +46,7 @@ use direct_hash::DirectHashes;
 use event::{Change, Event};
 use gauges::Tally;
 use journal::Journal;
+use recording::Recordings;
 use rooms::Shards;
 use timers::{Fading, Timer, Timers};
 
@@ -70,6 +72,7 @@ pub struct Bridge {
     ended: Fading<ConferenceId>,
     /// Conferencecalls that left a moment ago.
     leaved: Fading<ConferencecallId>,
+    recordings: Recordings,
     journal: Journal,
     tally: Tally,
     draining: bool,
@@ -97,6 +100,7 @@ impl Bridge {
             timers: Timers::default(),
             ended: Fading::new(settings::ENDED_KEPT, settings::ENDED_KEPT_MAX),
             leaved: Fading::new(settings::LEAVED_KEPT, settings::LEAVED_KEPT_MAX),
+            recordings: Recordings::default(),
             journal: Journal::default(),
             tally: Tally::default(),
             draining: false,
@@ -114,6 +118,7 @@ impl Bridge {
             Input::FlowClosed { flow } => self.sip.handle_flow_closed(now.instant, flow),
             Input::Command { ticket, command } => answer = Some((ticket, self.execute(now, command, ports))),
             Input::Report(report) => self.handle_report(now, report, ports),
+            Input::Recorded(report) => self.handle_record_report(now, report),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }
@@ -150,6 +155,7 @@ impl Bridge {
             match timer {
                 Timer::Conference(id) => self.conference_timer(now, id, ports),
                 Timer::Conferencecall(id) => self.give_up_leg(now, id),
+                Timer::Recording(id) => self.recording_timer(now, id),
                 Timer::Drain => self.force_drain(now),
             }
         }

@@ -29,6 +29,8 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// Conferences.
     pub conference: ConferenceConfig,
+    /// Recordings.
+    pub record: RecordConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -113,6 +115,17 @@ pub struct ConferenceConfig {
     pub drain_timeout: Duration,
     /// Whose ringing tone is played.
     pub ring: RingCountry,
+}
+
+/// `[record]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordConfig {
+    /// Recordings at once.
+    pub max_recordings: usize,
+    /// How long recordings are kept; `None` until they are deleted.
+    pub keep: Option<Duration>,
+    /// Bytes of recordings that are kept; `None` for as many as there are.
+    pub max_bytes: Option<u64>,
 }
 
 /// `[log]`.
@@ -207,6 +220,7 @@ impl Default for Config {
                 drain_timeout: Duration::from_secs(30),
                 ring: RingCountry::default(),
             },
+            record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

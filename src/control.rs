@@ -14,10 +14,12 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::bridge::command::{Command, Reply};
+use crate::bridge::recording::RecordReport;
 use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output};
 use crate::net::clock::Clock;
 use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
+use crate::record::RecordInlet;
 use crate::store::{NotDurable, Write};
 use outlet::Outlets;
 pub use outlet::ShardInlet;
@@ -45,6 +47,8 @@ pub enum Inbound {
     Transport(TransportEvent),
     /// News of a shard.
     Report(ShardReport),
+    /// News of the recorder.
+    Recorded(RecordReport),
     /// Take no new calls, end all, then stop.
     Drain,
 }
@@ -129,6 +133,8 @@ pub struct Setup {
     pub transports: Transports,
     /// The store's writer.
     pub writer: mpsc::Sender<Write>,
+    /// The way to the recorder.
+    pub recorder: RecordInlet,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -149,7 +155,7 @@ pub struct Inbox {
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
     let Inbox { mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer } = setup;
+    let Setup { bridge, clock, ports, shards, transports, writer, recorder } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -158,6 +164,7 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         outlets,
         transports,
         writer,
+        recorder,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -197,6 +204,7 @@ struct Task {
     outlets: Outlets,
     transports: Transports,
     writer: mpsc::Sender<Write>,
+    recorder: RecordInlet,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -215,6 +223,7 @@ impl Task {
             Inbound::Transport(TransportEvent::Message { flow, bytes }) => Input::Sip { flow, bytes },
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
+            Inbound::Recorded(report) => Input::Recorded(report),
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);
@@ -229,6 +238,10 @@ impl Task {
             self.carry_outputs().await;
         }
         self.outlets.retry();
+        if let Some(report) = self.recorder.retry() {
+            self.bridge.handle(now, Input::Recorded(report), &mut self.ports);
+            self.carry_outputs().await;
+        }
     }
 
     /// Carries every output of the bridge to its place.
@@ -240,6 +253,11 @@ impl Task {
                     let sockets = self.ports.take_for(&command);
                     if let Some(report) = self.outlets.send(shard, command, sockets) {
                         self.bridge.handle(self.clock.both(), Input::Report(report), &mut self.ports);
+                    }
+                }
+                Output::Record(order) => {
+                    if let Some(report) = self.recorder.order(order) {
+                        self.bridge.handle(self.clock.both(), Input::Recorded(report), &mut self.ports);
                     }
                 }
                 Output::Persist(change) => self.write(Write::Change(change)).await,

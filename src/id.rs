@@ -50,6 +50,8 @@ uuid_newtype! {
     CustomerId,
     /// Names a flow.
     FlowId,
+    /// Names a recording.
+    RecordingId,
 }
 
 /// Names a room in the data plane; never reused within a process.

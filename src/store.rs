@@ -12,6 +12,7 @@ mod event;
 mod page;
 mod pending;
 mod read;
+mod recording;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -39,6 +40,7 @@ pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
 pub use page::{Cursor, Page};
 pub use pending::{EVENTS_PENDING_MAX, RESOURCES_PENDING_MAX};
 pub use read::{Ended, Restored};
+pub use recording::EndedRecording;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
@@ -60,6 +62,7 @@ const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "base", include_str!("store/migrations/0001_base.sql")),
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
+    (5, "recordings", include_str!("store/migrations/0005_recordings.sql")),
 ];
 
 /// Why the store could not do what was asked.

@@ -85,7 +85,7 @@ pub(super) async fn edge(State(shared): State<SharedState>, request: Request, ne
 }
 
 /// The words of our paths; whatever else stands in a path is an id, or nothing of ours.
-const PATH_WORDS: [&str; 17] = [
+const PATH_WORDS: [&str; 21] = [
     "ping",
     "health",
     "metrics",
@@ -100,6 +100,10 @@ const PATH_WORDS: [&str; 17] = [
     "direct-hash-regenerate",
     "recording_start",
     "recording_stop",
+    "recording_pause",
+    "recording_resume",
+    "recordings",
+    "recordingfiles",
     "transcribe_start",
     "transcribe_stop",
     "media_stream",

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::bridge::resource::ConferenceType;
+use crate::bridge::resource::{ConferenceType, RecordingFormat};
 
 /// The body of POST /conferences.
 #[derive(ToSchema)]
@@ -64,6 +64,24 @@ pub struct ConferenceChanges {
     /// Direct access on or off.
     #[schema(nullable = false)]
     pub direct_access: Option<bool>,
+}
+
+/// The body of POST /conferences/{id}/recording_start.
+#[derive(ToSchema)]
+#[schema(as = NewRecording)]
+pub struct NewRecordingBody {
+    /// `wav` (default) or `ogg`.
+    #[schema(nullable = false)]
+    pub format: Option<RecordingFormat>,
+    /// Seconds after which it stops by itself; 0 (default) for 24 hours.
+    #[schema(nullable = false, minimum = 0, maximum = 86_400)]
+    pub duration: Option<u64>,
+    /// The flow that runs when it has ended; nil (default) for none.
+    #[schema(nullable = false)]
+    pub on_end_flow_id: Option<Uuid>,
+    /// Whether each caller gets a track of its own (default false).
+    #[schema(nullable = false)]
+    pub tracks: Option<bool>,
 }
 
 /// The body of POST /customers and PUT /customers/{id}.

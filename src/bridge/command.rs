@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::resource::{Conference, ConferenceType, Conferencecall};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use super::resource::{Conference, ConferenceType, Conferencecall, Recording, RecordingFormat};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
 
 /// A request of one customer, with parsed and range-checked values.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,55 @@ pub enum Command {
         /// Which.
         ids: Vec<ConferencecallId>,
     },
+    /// Starts to record a conference.
+    StartRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// How.
+        new: NewRecording,
+    },
+    /// Stops the recording that runs.
+    StopRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// From now on the recording is silent, or not any more; its time goes on.
+    PauseRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// Silent, or not.
+        pause: bool,
+    },
+    /// The live state of these recordings; those that have ended are left out.
+    ReadRecordings {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<RecordingId>,
+    },
 }
+
+/// The body of POST /conferences/{id}/recording_start, checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewRecording {
+    /// How the mix is written.
+    pub format: RecordingFormat,
+    /// Seconds, 0 to [`RECORDING_MAX_S`]; 0 for the most.
+    pub duration_s: u64,
+    /// The flow that runs when it has ended, or nil.
+    pub on_end_flow_id: FlowId,
+    /// Whether each caller gets a track of its own.
+    pub tracks: bool,
+}
+
+/// The longest recording: 24 hours.
+pub const RECORDING_MAX_S: u64 = 86_400;
 
 /// The body of POST /conferences, checked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,6 +165,8 @@ pub enum Reply {
     Conferencecall(Box<Conferencecall>),
     /// Live conferencecalls.
     Conferencecalls(Vec<Conferencecall>),
+    /// Live recordings.
+    Recordings(Vec<Recording>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -133,6 +183,9 @@ pub enum Refusal {
     /// The conference's status does not allow it.
     #[error("the conference is {0}")]
     WrongStatus(&'static str),
+    /// Something else of its state does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// A limit is reached, named.
     #[error("limit reached: {0}")]
     Limit(&'static str),

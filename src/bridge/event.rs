@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::resource::{Conference, Conferencecall};
+use super::resource::{Conference, Conferencecall, Recording};
 use crate::id::{ConferenceId, CustomerId};
 use crate::time::Timestamp;
 
@@ -26,6 +26,8 @@ pub enum Change {
     Conference(Box<ConferenceRecord>),
     /// A conferencecall was made or changed: replaces the stored one.
     Conferencecall(Box<Conferencecall>),
+    /// A recording was made or changed: replaces the stored one.
+    Recording(Box<Recording>),
     /// An event happened in a conference.
     Event {
         /// The owner.

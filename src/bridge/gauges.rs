@@ -52,6 +52,10 @@ pub struct Gauges {
     pub crowded_out_total: [u64; 3],
     /// Times a shard did not say in time that a leg was closed.
     pub legs_given_up_total: u64,
+    /// Recordings that have not ended.
+    pub recordings: usize,
+    /// Recordings since the start, and those whose file was not finished in time.
+    pub recordings_total: [u64; 2],
 }
 
 /// The media quality of one leg.
@@ -183,6 +187,8 @@ impl Bridge {
             draining: self.draining,
             crowded_out_total: [self.ended.crowded_out(), self.leaved.crowded_out(), self.hashes.forgotten()],
             legs_given_up_total: tally.legs_given_up_total,
+            recordings: self.recordings.live(),
+            recordings_total: self.recordings.totals(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::id::{ConferenceId, ConferencecallId};
+use crate::id::{ConferenceId, ConferencecallId, RecordingId};
 use crate::time::{Duration, Instant};
 
 /// What a timer is about. Its owner's status says what it means.
@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Conference(ConferenceId),
     /// The end of a conferencecall by force: its shard does not answer.
     Conferencecall(ConferencecallId),
+    /// A recording's limit while it runs; the end of the wait for its file while it stops.
+    Recording(RecordingId),
     /// The end of the drain by force.
     Drain,
 }

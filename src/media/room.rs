@@ -5,13 +5,14 @@ use slab::Slab;
 use super::leg::Leg;
 use super::leg::voice::Voiced;
 use super::shard::{LegKey, Outbound, TICK_MS};
-use super::tap::{Heard, Taps, tick_number};
+use super::tap::{Heard, Taps};
 use crate::audio::AudioCodec;
 use crate::codec::g711;
 use crate::mixer::limiter::Limiter;
 use crate::mixer::room::Mix;
 use crate::mixer::speakers::Choice;
 use crate::plane::RoomShape;
+use crate::plane::tap::tick_number;
 use crate::time::Instant;
 
 /// The sampling rate of a room whose members all speak G.711.

@@ -4,21 +4,18 @@
 //! legs' shares of it before. A tap that is full drops whole ticks, never a mark.
 
 use crate::id::{LegId, TapId};
-use crate::plane::tap::{LegSound, Tap, TapMark, TapParts, TapWriter};
-use crate::time::Instant;
+use crate::plane::tap::{LegSound, TICK, Tap, TapMark, TapParts, TapWriter};
 
 use super::leg::voice::Voice;
+use super::room::RATE_HZ;
 use super::shard::TICK_MS;
+
+const _: () = assert!(TICK.as_millis() == TICK_MS as u128, "a tap counts the room's ticks");
 
 /// Taps of one room at most; one more is closed at once and counted.
 pub const TAPS_MAX: usize = 16;
 /// Marks that may wait for a tick that fits; more are dropped and counted.
 pub const MARKS_MAX: usize = 8192;
-
-/// The number of the tick at `now` on the shard's clock.
-pub fn tick_number(now: Instant) -> u64 {
-    now.as_nanos() / (TICK_MS * 1_000_000)
-}
 
 /// The taps of one room.
 #[derive(Debug, Default)]
@@ -108,7 +105,7 @@ impl Taps {
 impl OpenTap {
     fn write<'a>(&mut self, heard: Heard<'_>, voices: impl Iterator<Item = (LegId, &'a Voice)>) {
         let Self { parts, writer, marks, .. } = self;
-        writer.begin(heard.tick);
+        writer.begin(heard.tick, RATE_HZ);
         marks.iter().for_each(|mark| writer.mark(*mark));
         if parts.mix && !heard.is_silent {
             writer.mix(heard.mix);

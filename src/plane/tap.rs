@@ -11,15 +11,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::id::{LegId, TapId};
+use crate::time::{Duration, Instant};
 
-/// The most words a ring may have: 64 MiB.
-const WORDS_MAX: usize = 1 << 24;
+/// From one tick of a room to the next.
+pub const TICK: Duration = Duration::from_millis(20);
+/// The most words a ring may have: 32 MiB. A record's length fits 24 bits.
+const WORDS_MAX: usize = 1 << 23;
 /// The fewest: a tick of a mix at 8 kHz fits many times.
 const WORDS_MIN: usize = 1 << 10;
-/// The low bits of a record's first word: a length, or a mark's name.
+/// The low bits of a record's first word: a length, or a mark's name. The high byte tells what the
+/// record is; in a tick's header, the rate in kHz.
 const LENGTH_MASK: u32 = 0x00ff_ffff;
 /// Words of a tick's header.
 const HEADER: usize = 3;
+
+/// The number of the tick at `now`, on the clock that all shards share.
+pub fn tick_number(now: Instant) -> u64 {
+    now.as_nanos() / TICK.as_nanos() as u64
+}
 
 /// Which sounds of a room a tap carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,7 +155,14 @@ impl Tap {
     /// The writing end; `None` when somebody has it already.
     pub fn take_writer(&self) -> Option<TapWriter> {
         let taken = self.ring.writer_taken.swap(true, Ordering::AcqRel);
-        (!taken).then(|| TapWriter { ring: self.ring.clone(), at: 0, free: 0, fits: true, tick_at: 0 })
+        (!taken).then(|| TapWriter {
+            ring: self.ring.clone(),
+            at: 0,
+            free: 0,
+            fits: true,
+            tick_at: 0,
+            rate_khz: 0,
+        })
     }
 
     /// The reading end; `None` when somebody has it already.
@@ -186,11 +202,14 @@ pub struct TapWriter {
     fits: bool,
     /// Where the tick begins.
     tick_at: u64,
+    rate_khz: u32,
 }
 
 impl TapWriter {
-    /// Begins the record of a tick; what is put until [`TapWriter::commit`] belongs to it.
-    pub fn begin(&mut self, tick: u64) {
+    /// Begins the record of a tick of a room at this sampling rate; what is put until
+    /// [`TapWriter::commit`] belongs to it.
+    pub fn begin(&mut self, tick: u64, rate_hz: u32) {
+        self.rate_khz = rate_hz / 1000;
         let used = self.tick_at - self.ring.tail.load(Ordering::Acquire);
         self.free = self.ring.words.len() as u64 - used;
         self.fits = true;
@@ -242,7 +261,8 @@ impl TapWriter {
     pub fn commit(&mut self) -> bool {
         if self.fits {
             // The header says how long the record is; the reader sees nothing before `head` moves.
-            self.store(self.tick_at, (self.at - self.tick_at) as u32);
+            let length = (self.at - self.tick_at) as u32;
+            self.store(self.tick_at, self.rate_khz << 24 | length & LENGTH_MASK);
             self.ring.head.store(self.at, Ordering::Release);
             self.tick_at = self.at;
         } else {
@@ -310,6 +330,8 @@ impl fmt::Debug for TapWriter {
 pub struct TapTick {
     /// The room's clock: 20 ms a tick, a gap being ticks that were dropped.
     pub number: u64,
+    /// The room's sampling rate: a frame has a fiftieth of it in samples.
+    pub rate_hz: u32,
     /// What happened before the tick's sound, in order.
     pub marks: Vec<TapMark>,
     mix: Vec<i16>,
@@ -334,8 +356,9 @@ impl TapTick {
         self.legs.iter().map(|&(leg, from, to)| (leg, &self.samples[from..to]))
     }
 
-    fn clear(&mut self, number: u64) {
+    fn clear(&mut self, number: u64, rate_hz: u32) {
         self.number = number;
+        self.rate_hz = rate_hz;
         self.marks.clear();
         self.mix.clear();
         self.sum.clear();
@@ -358,9 +381,11 @@ impl TapReader {
         if self.at == head {
             return false;
         }
-        let end = self.at + u64::from(self.word());
+        let start = self.at;
+        let first = self.word();
+        let end = start + u64::from(first & LENGTH_MASK);
         let number = self.long();
-        tick.clear(number);
+        tick.clear(number, (first >> 24) * 1000);
         while self.at < end {
             self.record(tick);
         }
@@ -446,7 +471,7 @@ mod tests {
         let (mut writer, mut reader) = tap(0);
         let mut tick = TapTick::default();
         assert!(!reader.read(&mut tick));
-        writer.begin(7 << 40);
+        writer.begin(7 << 40, 8000);
         writer.mark(TapMark::Joined(LegId(u64::MAX)));
         writer.mark(TapMark::Muted(LegId(3)));
         writer.leg(LegId(5), &[1, -2, 3]);
@@ -454,12 +479,13 @@ mod tests {
         writer.mix(&[-1; 160]);
         writer.sum(&[i32::MIN, 9]);
         assert!(writer.commit());
-        writer.begin((7 << 40) + 1);
+        writer.begin((7 << 40) + 1, 8000);
         assert!(!{ reader.read(&mut tick) } || tick.number == 7 << 40, "an open tick is not seen");
         assert!(writer.commit());
         assert_eq!(tick.marks, [TapMark::Joined(LegId(u64::MAX)), TapMark::Muted(LegId(3))]);
         let legs: Vec<_> = tick.legs().collect();
         assert_eq!(legs, [(LegId(5), &[1, -2, 3][..]), (LegId(6), &[i16::MIN; 4][..])]);
+        assert_eq!(tick.rate_hz, 8000);
         assert_eq!((tick.mix(), tick.sum()), (Some(&[-1; 160][..]), Some(&[i32::MIN, 9][..])));
         assert!(reader.read(&mut tick));
         assert_eq!((tick.number, tick.mix(), tick.legs().count()), ((7 << 40) + 1, None, 0));
@@ -470,7 +496,7 @@ mod tests {
         let (mut writer, mut reader) = tap(0);
         let written: Vec<bool> = (0..40u64)
             .map(|number| {
-                writer.begin(number);
+                writer.begin(number, 8000);
                 writer.mix(&[number as i16; 160]);
                 writer.commit()
             })
@@ -484,7 +510,7 @@ mod tests {
             assert_eq!((tick.number, tick.mix()), (number, Some(&[number as i16; 160][..])));
         }
         assert!(!reader.read(&mut tick));
-        writer.begin(40);
+        writer.begin(40, 8000);
         assert!(writer.commit(), "there is room again");
         assert!(reader.read(&mut tick));
         assert_eq!(tick.number, 40);
@@ -517,7 +543,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for number in 0..TICKS {
-                    writer.begin(number);
+                    writer.begin(number, 8000);
                     writer.leg(LegId(number), &frame(number));
                     writer.commit();
                 }

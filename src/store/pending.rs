@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::bridge::event::{Change, ConferenceRecord, Event};
-use crate::bridge::resource::Conferencecall;
-use crate::id::{ConferenceId, ConferencecallId, CustomerId};
+use crate::bridge::resource::{Conferencecall, Recording};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, RecordingId};
 
-/// Conferences, and as many conferencecalls, whose newest state waits while the disk cannot be
+/// Conferences, and as many conferencecalls and recordings, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
 pub const RESOURCES_PENDING_MAX: usize = 100_000;
 /// Events that wait while the disk cannot be written. A further one is dropped and counted.
@@ -25,6 +25,7 @@ pub(super) struct PendingEvent {
 pub(super) struct Pending {
     pub(super) conferences: BTreeMap<ConferenceId, Box<ConferenceRecord>>,
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
+    pub(super) recordings: BTreeMap<RecordingId, Box<Recording>>,
     pub(super) events: Vec<PendingEvent>,
     resources_max: usize,
     events_max: usize,
@@ -35,6 +36,7 @@ impl Pending {
         Self {
             conferences: BTreeMap::new(),
             conferencecalls: BTreeMap::new(),
+            recordings: BTreeMap::new(),
             events: Vec::new(),
             resources_max,
             events_max,
@@ -46,7 +48,7 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.conferences.len() + self.conferencecalls.len() + self.events.len()
+        self.conferences.len() + self.conferencecalls.len() + self.recordings.len() + self.events.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -57,6 +59,9 @@ impl Pending {
                 put(&mut self.conferences, record.conference.id, record, self.resources_max)
             }
             Change::Conferencecall(call) => put(&mut self.conferencecalls, call.id, call, self.resources_max),
+            Change::Recording(recording) => {
+                put(&mut self.recordings, recording.id, recording, self.resources_max)
+            }
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
@@ -70,6 +75,7 @@ impl Pending {
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
+        self.recordings.clear();
         self.events.clear();
     }
 }

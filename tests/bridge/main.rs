@@ -9,6 +9,7 @@ mod ending;
 mod limits;
 mod media;
 mod races;
+mod recordings;
 mod restart;
 mod scenes;
 mod truth;

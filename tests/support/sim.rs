@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use confab::bridge::command::{Command, ConferenceChange, NewConference, Reply};
+use confab::bridge::recording::RecordOrder;
 use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
@@ -46,6 +47,8 @@ pub struct Sim<D: DataPlane = Recorder> {
     pub link: Link,
     pub rng: Rng,
     pub kept: Kept,
+    /// What the one who writes recordings was told.
+    pub recorder: Vec<RecordOrder>,
     pub notes: Vec<Note>,
     pub drained: bool,
     pub customer: CustomerId,
@@ -79,6 +82,7 @@ impl<D: DataPlane> Sim<D> {
             phones: Vec::new(),
             link: Link::CLEAN,
             kept: Kept::default(),
+            recorder: Vec::new(),
             notes: Vec::new(),
             drained: false,
             customer: CustomerId::random(&mut rng),
@@ -228,6 +232,7 @@ impl<D: DataPlane> Sim<D> {
         self.plane = plane;
         self.ports = Ports::default();
         let (conferences, open) = self.kept.restored();
+        self.bridge.restore_recordings(self.kept.open_recordings());
         self.bridge.restore(self.both(), conferences, open);
         self.carry_outputs();
     }
@@ -257,6 +262,7 @@ impl<D: DataPlane> Sim<D> {
                     self.ports.follow(&command);
                     self.plane.command(self.now, shard, &command);
                 }
+                Output::Record(order) => self.recorder.push(order),
                 Output::Persist(change) => self.kept.keep(change),
                 Output::Reply { ticket, reply } => {
                     assert_eq!(ticket, 77);

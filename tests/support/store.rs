@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 
 use confab::bridge::event::{Change, ConferenceRecord, Event};
-use confab::bridge::resource::{ConferenceStatus, Conferencecall, ConferencecallStatus};
-use confab::id::{ConferenceId, ConferencecallId};
+use confab::bridge::resource::{
+    ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
+};
+use confab::id::{ConferenceId, ConferencecallId, RecordingId};
 
 /// What would be on disk.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     pub conferences: BTreeMap<ConferenceId, ConferenceRecord>,
     pub calls: BTreeMap<ConferencecallId, Conferencecall>,
+    pub recordings: BTreeMap<RecordingId, Recording>,
     pub events: BTreeMap<ConferenceId, Vec<Event>>,
 }
 
@@ -39,6 +42,12 @@ impl Kept {
                 }
                 self.calls.insert(call.id, *call);
             }
+            Change::Recording(recording) => {
+                if let Some(before) = self.recordings.get(&recording.id) {
+                    assert!(before.status <= recording.status, "{before:?} went back to {recording:?}");
+                }
+                self.recordings.insert(recording.id, *recording);
+            }
             Change::Event { conference, event, .. } => {
                 let events = self.events.entry(conference).or_default();
                 assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
@@ -56,6 +65,11 @@ impl Kept {
         let conferences = self.conferences.values().filter(goes_on).cloned().collect();
         let open = self.calls.values().filter(|call| call.status != ConferencecallStatus::Leaved);
         (conferences, open.cloned().collect())
+    }
+
+    /// The recordings that had not ended, as a restart gets them.
+    pub fn open_recordings(&self) -> Vec<Recording> {
+        self.recordings.values().filter(|of| of.status != RecordingStatus::Ended).cloned().collect()
     }
 
     /// The types of a conference's events, in order.
