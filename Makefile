@@ -90,6 +90,7 @@ deps-test:
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
+	$(call need,opusdec,opus-tools)
 
 # Python.h and a C compiler are needed: the pesq package comes as source.
 deps-bench: deps-build

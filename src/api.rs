@@ -19,6 +19,7 @@ mod limit;
 mod openapi;
 mod page;
 mod probe;
+mod recording;
 pub mod schema;
 mod webhook;
 mod ws;
@@ -38,6 +39,7 @@ use uuid::Uuid;
 
 use crate::bridge::command::{Command, Refusal, Reply};
 use crate::control::ControlError;
+use crate::record::Folder;
 use crate::rng::Rng;
 use crate::store::{Store, Write};
 use crate::time::{Now, Timestamp};
@@ -72,6 +74,8 @@ pub struct ApiState {
     pub clock: Arc<dyn Fn() -> Now + Send + Sync>,
     /// Where keys, ids and request ids come from.
     pub rng: Rng,
+    /// Where the files of recordings are.
+    pub recordings: Folder,
     /// Limits.
     pub settings: ApiSettings,
 }
@@ -164,14 +168,19 @@ pub fn router(state: ApiState) -> Router {
 fn resources() -> Router<SharedState> {
     use {
         accesskey as keys, activeflow as runs, conference as conf, conferencecall as calls,
-        customer as customers, flow as flows, webhook as hooks,
+        customer as customers, flow as flows, recording as recs, webhook as hooks,
     };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
         .route("/conferences/{id}", get(conf::read).put(conf::update).delete(conf::delete))
         .route("/conferences/{id}/direct-hash-regenerate", post(conf::regenerate_direct_hash))
-        .route("/conferences/{id}/recording_start", post(conf::recording_start))
-        .route("/conferences/{id}/recording_stop", post(conf::recording_stop))
+        .route("/conferences/{id}/recording_start", post(recs::start))
+        .route("/conferences/{id}/recording_stop", post(recs::stop))
+        .route("/conferences/{id}/recording_pause", post(recs::pause))
+        .route("/conferences/{id}/recording_resume", post(recs::resume))
+        .route("/recordings", get(recs::list))
+        .route("/recordings/{id}", get(recs::read).delete(recs::delete))
+        .route("/recordingfiles/{id}", get(recs::file))
         .route("/conferences/{id}/transcribe_start", post(conf::transcribe_start))
         .route("/conferences/{id}/transcribe_stop", post(conf::transcribe_stop))
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
@@ -226,7 +235,9 @@ impl Shared {
             Ok(Reply::Refused(refusal)) => match refusal {
                 Refusal::NotFound => Ok(Answer::NotHeld),
                 Refusal::IdTaken => Err(ApiError::new(Reason::IdTaken, refusal.to_string())),
-                Refusal::WrongStatus(_) => Err(ApiError::new(Reason::WrongStatus, refusal.to_string())),
+                Refusal::WrongStatus(_) | Refusal::Conflict(_) => {
+                    Err(ApiError::new(Reason::WrongStatus, refusal.to_string()))
+                }
                 Refusal::Limit(_) => {
                     Err(ApiError::new(Reason::LimitReached, refusal.to_string()).retry_after(RETRY_AFTER))
                 }

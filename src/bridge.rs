@@ -28,6 +28,7 @@ mod joining;
 mod journal;
 mod leaving;
 mod media;
+pub mod recording;
 pub mod resource;
 mod restore;
 mod rooms;
@@ -50,6 +51,7 @@ use event::{Change, Event};
 use flows::Flows;
 use gauges::Tally;
 use journal::Journal;
+use recording::Recordings;
 use rooms::Shards;
 use timers::{Fading, Timer, Timers};
 
@@ -77,6 +79,7 @@ pub struct Bridge {
     ended: Fading<ConferenceId>,
     /// Conferencecalls that left a moment ago.
     leaved: Fading<ConferencecallId>,
+    recordings: Recordings,
     journal: Journal,
     tally: Tally,
     draining: bool,
@@ -106,6 +109,7 @@ impl Bridge {
             executions: Executions::default(),
             ended: Fading::new(settings::ENDED_KEPT, settings::ENDED_KEPT_MAX),
             leaved: Fading::new(settings::LEAVED_KEPT, settings::LEAVED_KEPT_MAX),
+            recordings: Recordings::default(),
             journal: Journal::default(),
             tally: Tally::default(),
             draining: false,
@@ -124,10 +128,12 @@ impl Bridge {
             Input::Command { ticket, command } => answer = Some((ticket, self.execute(now, command, ports))),
             Input::Report(report) => self.handle_report(now, report, ports),
             Input::Errand { ticket, result } => self.handle_errand(now, ticket, result, ports),
+            Input::Recorded(report) => self.handle_record_report(now, report),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }
         self.handle_sip_events(now, ports);
+        self.start_recording_end_flows(now, ports);
         self.finish_drain();
         self.keep_touched();
         if let Some((ticket, reply)) = answer {
@@ -161,6 +167,7 @@ impl Bridge {
                 Timer::Conference(id) => self.conference_timer(now, id, ports),
                 Timer::Conferencecall(id) => self.give_up_leg(now, id),
                 Timer::Activeflow(id) => self.flow_timer(now, id, ports),
+                Timer::Recording(id) => self.recording_timer(now, id),
                 Timer::Drain => self.force_drain(now),
             }
         }

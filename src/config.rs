@@ -35,6 +35,8 @@ pub struct Config {
     pub flow: FlowConfig,
     /// Speech.
     pub speech: SpeechConfig,
+    /// Recordings.
+    pub record: RecordConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -146,6 +148,17 @@ pub struct SpeechConfig {
     pub voice_url: Option<String>,
 }
 
+/// `[record]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordConfig {
+    /// Recordings at once.
+    pub max_recordings: usize,
+    /// How long recordings are kept; `None` until they are deleted.
+    pub keep: Option<Duration>,
+    /// Bytes of recordings that are kept; `None` for as many as there are.
+    pub max_bytes: Option<u64>,
+}
+
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogConfig {
@@ -245,6 +258,7 @@ impl Default for Config {
             },
             flow: FlowConfig { allow_private: false },
             speech: SpeechConfig { voice_url: None },
+            record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

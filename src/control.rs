@@ -15,11 +15,13 @@ use tracing::{debug, error, info, warn};
 
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::outside::ErrandResult;
+use crate::bridge::recording::RecordReport;
 use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output};
 use crate::errand::Errands;
 use crate::net::clock::Clock;
 use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
+use crate::record::RecordInlet;
 use crate::store::{NotDurable, Write};
 use outlet::Outlets;
 pub use outlet::ShardInlet;
@@ -54,6 +56,8 @@ pub enum Inbound {
         /// What came of it.
         result: ErrandResult,
     },
+    /// News of the recorder.
+    Recorded(RecordReport),
     /// Take no new calls, end all, then stop.
     Drain,
 }
@@ -140,6 +144,8 @@ pub struct Setup {
     pub writer: mpsc::Sender<Write>,
     /// What flows have done outside.
     pub errands: Errands,
+    /// The way to the recorder.
+    pub recorder: RecordInlet,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -162,7 +168,7 @@ pub struct Inbox {
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
     let Inbox { sender, mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer, errands } = setup;
+    let Setup { bridge, clock, ports, shards, transports, writer, errands, recorder } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -173,6 +179,7 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         writer,
         errands,
         inbox: sender,
+        recorder,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -215,6 +222,7 @@ struct Task {
     errands: Errands,
     /// Our own inbox, for the results of errands; weak, so that it closes with its last user.
     inbox: mpsc::WeakSender<Inbound>,
+    recorder: RecordInlet,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -234,6 +242,7 @@ impl Task {
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
             Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
+            Inbound::Recorded(report) => Input::Recorded(report),
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);
@@ -248,6 +257,10 @@ impl Task {
             self.carry_outputs().await;
         }
         self.outlets.retry();
+        if let Some(report) = self.recorder.retry() {
+            self.bridge.handle(now, Input::Recorded(report), &mut self.ports);
+            self.carry_outputs().await;
+        }
     }
 
     /// Carries every output of the bridge to its place.
@@ -259,6 +272,11 @@ impl Task {
                     let sockets = self.ports.take_for(&command);
                     if let Some(report) = self.outlets.send(shard, command, sockets) {
                         self.bridge.handle(self.clock.both(), Input::Report(report), &mut self.ports);
+                    }
+                }
+                Output::Record(order) => {
+                    if let Some(report) = self.recorder.order(order) {
+                        self.bridge.handle(self.clock.both(), Input::Recorded(report), &mut self.ports);
                     }
                 }
                 Output::Persist(change) => self.write(Write::Change(change)).await,

@@ -52,11 +52,17 @@ uuid_newtype! {
     FlowId,
     /// Names one run of a flow.
     ActiveflowId,
+    /// Names a recording.
+    RecordingId,
 }
 
 /// Names a room in the data plane; never reused within a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub u64);
+
+/// Names a tap of a room in the data plane; never reused within a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TapId(pub u64);
 
 /// Names a leg (the media of one call) in the data plane; never reused within a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -25,6 +25,7 @@ pub mod errand;
 pub mod net;
 pub mod obs;
 pub mod prompt;
+pub mod record;
 pub mod speech;
 pub mod store;
 pub mod webhook;

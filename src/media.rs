@@ -7,4 +7,5 @@ pub mod playout;
 pub mod ringback;
 pub mod room;
 pub mod shard;
+pub mod tap;
 pub mod tones;

@@ -16,6 +16,7 @@ mod outbox;
 mod page;
 mod pending;
 mod read;
+mod recording;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -54,6 +55,7 @@ pub use pending::{
     AUDITS_PENDING_MAX, EVENTS_PENDING_MAX, OUTBOX_CHANGES_PENDING_MAX, RESOURCES_PENDING_MAX,
 };
 pub use read::{Ended, Restored};
+pub use recording::EndedRecording;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
@@ -78,6 +80,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "outbox", include_str!("store/migrations/0004_outbox.sql")),
     (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
     (3, "flows", include_str!("store/migrations/0003_flows.sql")),
+    (5, "recordings", include_str!("store/migrations/0005_recordings.sql")),
 ];
 
 /// Why the store could not do what was asked.

@@ -137,28 +137,6 @@ pub(super) async fn regenerate_direct_hash(
     shared.change_conference(customer, id, Command::RegenerateDirectHash { customer, id }).await
 }
 
-/// Starts a recording: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_start", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn recording_start(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "recording").await
-}
-
-/// Stops the recording: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_stop", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn recording_stop(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "recording").await
-}
-
 /// Starts a transcription: not available yet.
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_start", tag = "conferences",
     params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
@@ -228,7 +206,7 @@ impl Shared {
     }
 
     /// Has the bridge change a conference. One that only the store knows has ended.
-    async fn change_conference(
+    pub(super) async fn change_conference(
         &self,
         customer: CustomerId,
         id: ConferenceId,

@@ -90,7 +90,7 @@ pub(super) async fn edge(State(shared): State<SharedState>, mut request: Request
 }
 
 /// The words of our paths; whatever else stands in a path is an id, or nothing of ours.
-const PATH_WORDS: [&str; 23] = [
+const PATH_WORDS: &[&str] = &[
     "ping",
     "health",
     "metrics",
@@ -111,6 +111,10 @@ const PATH_WORDS: [&str; 23] = [
     "direct-hash-regenerate",
     "recording_start",
     "recording_stop",
+    "recording_pause",
+    "recording_resume",
+    "recordings",
+    "recordingfiles",
     "transcribe_start",
     "transcribe_stop",
     "media_stream",

@@ -17,6 +17,7 @@ pub(super) enum Reason {
     InvalidPath,
     InvalidQuery,
     BodyTooLarge,
+    RangeNotSatisfiable,
     UnsupportedMediaType,
     MethodNotAllowed,
     Unauthenticated,
@@ -47,6 +48,9 @@ impl Reason {
             Reason::InvalidPath => (S::BAD_REQUEST, "INVALID_ARGUMENT", "INVALID_PATH"),
             Reason::InvalidQuery => (S::BAD_REQUEST, "INVALID_ARGUMENT", "INVALID_QUERY"),
             Reason::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", "BODY_TOO_LARGE"),
+            Reason::RangeNotSatisfiable => {
+                (S::RANGE_NOT_SATISFIABLE, "INVALID_ARGUMENT", "RANGE_NOT_SATISFIABLE")
+            }
             Reason::UnsupportedMediaType => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "INVALID_ARGUMENT", "UNSUPPORTED_MEDIA_TYPE")
             }

@@ -10,7 +10,9 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::{accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, webhook, ws};
+use super::{
+    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, webhook, ws,
+};
 
 /// The errors of a request that needs no key.
 pub(super) struct ErrorsWithoutKey;
@@ -18,6 +20,8 @@ pub(super) struct ErrorsWithoutKey;
 pub(super) struct ReadErrors;
 /// The errors of a request that changes something.
 pub(super) struct ChangeErrors;
+/// The errors of a request for a file.
+pub(super) struct FileErrors;
 
 const WITHOUT_KEY: &[(&str, &str)] = &[
     ("429", "RESOURCE_EXHAUSTED: too many requests; see Retry-After"),
@@ -36,6 +40,11 @@ const CHANGE: &[(&str, &str)] = &[
     ("415", "INVALID_ARGUMENT: the body is not JSON"),
 ];
 
+const FILE: &[(&str, &str)] = &[
+    ("409", "FAILED_PRECONDITION: the recording has not ended"),
+    ("416", "INVALID_ARGUMENT: the range is not in the file"),
+];
+
 impl IntoResponses for ErrorsWithoutKey {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         error_responses(&[WITHOUT_KEY])
@@ -45,6 +54,12 @@ impl IntoResponses for ErrorsWithoutKey {
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         error_responses(&[WITHOUT_KEY, READ])
+    }
+}
+
+impl IntoResponses for FileErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[WITHOUT_KEY, READ, FILE])
     }
 }
 
@@ -86,7 +101,9 @@ impl Modify for Keys {
     info(title = "Confab", description = "A SIP conference bridge, driven by REST."),
     paths(
         conference::list, conference::create, conference::read, conference::update, conference::delete,
-        conference::regenerate_direct_hash, conference::recording_start, conference::recording_stop,
+        conference::regenerate_direct_hash,
+        recording::start, recording::stop, recording::pause, recording::resume,
+        recording::list, recording::read, recording::delete, recording::file,
         conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
         conferencecall::list, conferencecall::read, conferencecall::eject,
         flow::list, flow::create, flow::read, flow::update, flow::delete, activeflow::list, activeflow::read,

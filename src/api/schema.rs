@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::bridge::resource::ConferenceType;
+use crate::bridge::resource::{ConferenceType, RecordingFormat};
 use crate::store::Scope;
 
 /// The body of POST /conferences.
@@ -116,6 +116,24 @@ pub struct FlowChanges {
     /// What it does from now on; at most 200.
     #[schema(nullable = false, max_items = 200)]
     pub actions: Option<Vec<NewFlowAction>>,
+}
+
+/// The body of POST /conferences/{id}/recording_start.
+#[derive(ToSchema)]
+#[schema(as = NewRecording)]
+pub struct NewRecordingBody {
+    /// `wav` (default) or `ogg`.
+    #[schema(nullable = false)]
+    pub format: Option<RecordingFormat>,
+    /// Seconds after which it stops by itself; 0 (default) for 24 hours.
+    #[schema(nullable = false, minimum = 0, maximum = 86_400)]
+    pub duration: Option<u64>,
+    /// The flow that runs when it has ended; nil (default) for none.
+    #[schema(nullable = false)]
+    pub on_end_flow_id: Option<Uuid>,
+    /// Whether each caller gets a track of its own (default false).
+    #[schema(nullable = false)]
+    pub tracks: Option<bool>,
 }
 
 /// The body of POST /customers and PUT /customers/{id}.

@@ -11,6 +11,7 @@ use crate::net::clock::Clock;
 use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
 use crate::obs::{Exposition, Histogram, Metrics, log};
+use crate::record::{self, Recorder};
 use crate::store::Store;
 use crate::webhook;
 
@@ -102,6 +103,43 @@ pub(super) fn register_errands(metrics: &Metrics, errands: &Errands) {
             ],
         );
     });
+}
+
+/// Adds the recorder.
+pub(super) fn register_recorder(metrics: &Metrics, recorder: &Recorder) {
+    let counters = recorder.counters.clone();
+    metrics.register(move |exposition| recordings(exposition, &counters));
+}
+
+/// What the recorder counted.
+fn recordings(exposition: &mut Exposition, counters: &record::Counters) {
+    exposition.gauge("confab_recordings_active", "Recordings being written.", read(&counters.active) as f64);
+    let counted = [
+        ("confab_recordings_bytes_total", "Bytes of finished recordings.", &counters.bytes),
+        (
+            "confab_recordings_lost_ticks_total",
+            "Ticks of 20 ms that recordings have as silence because they were read too late.",
+            &counters.lost_ticks,
+        ),
+        (
+            "confab_recordings_write_failures_total",
+            "Recordings that ended because a file could not be written.",
+            &counters.write_failures,
+        ),
+        (
+            "confab_recordings_tracks_refused_total",
+            "Callers without a track of their own because there were too many.",
+            &counters.tracks_refused,
+        ),
+        (
+            "confab_recordings_orders_dropped_total",
+            "Orders that the recorder was too slow to take.",
+            &counters.orders_dropped,
+        ),
+    ];
+    for (name, help, counter) in counted {
+        exposition.counter(name, help, read(counter));
+    }
 }
 
 /// A counter's value.

@@ -15,6 +15,7 @@ use super::ready::Ready;
 use super::{gather, process, wiring};
 use crate::api::{self, ApiState, ControlAnswer, Health};
 use crate::bridge::Bridge;
+use crate::bridge::recording::RecordReport;
 use crate::config::Config;
 use crate::control::{self, Control, Inbound, ShardInlet};
 use crate::errand::Errands;
@@ -26,6 +27,8 @@ use crate::net::thread::{MediaThread, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
+use crate::record::retention::Retention;
+use crate::record::{self, Recorder};
 use crate::rng::Rng;
 use crate::store::{Store, Write, spawn_writer};
 use crate::time::{Duration, Timestamp};
@@ -96,6 +99,8 @@ pub(super) struct Server {
     http: JoinHandle<io::Result<()>>,
     stop_http: oneshot::Sender<()>,
     media: Vec<Arc<MediaThread>>,
+    recorder: Recorder,
+    retention: JoinHandle<()>,
 }
 
 impl Server {
@@ -121,6 +126,10 @@ impl Server {
             .map_err(store_failed)?;
         let restored = store.restore().await.map_err(store_failed)?;
         let flows = store.restore_flows().await.map_err(store_failed)?;
+        let folder = record::Folder::open(&config.data)
+            .map_err(|error| Failure::other("the folder of recordings cannot be made", &error))?;
+        let mut cut_off = store.open_recordings().await.map_err(store_failed)?;
+        record::mend(&folder, &mut cut_off);
         let (writes, writer) = spawn_writer(store.clone());
 
         let media = start_media(&config, &clock, &control.inbox(), &mut rng)
@@ -129,6 +138,10 @@ impl Server {
             .iter()
             .map(|thread| ShardInlet { orders: thread.orders.clone(), waker: thread.waker.clone() })
             .collect();
+        let outlet = control.inbox();
+        let (recorder, record_inlet) =
+            Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
+                .map_err(|error| Failure::media(&error))?;
         let metrics = Metrics::new();
         let errands = Errands::new(wiring::errands(&config));
         gather::register(&metrics, &control, &transports, &media);
@@ -144,6 +157,7 @@ impl Server {
         });
         gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
         gather::register_errands(&metrics, &errands);
+        gather::register_recorder(&metrics, &recorder);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -161,12 +175,25 @@ impl Server {
         let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
         let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
         bridge.restore_flows(clock.both(), flows.flows, flows.running);
+        bridge.restore_recordings(cut_off);
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
         let audits = writes.downgrade();
-        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes, errands };
+        let setup = control::Setup {
+            bridge,
+            clock,
+            ports,
+            shards,
+            transports,
+            writer: writes,
+            errands,
+            recorder: record_inlet,
+        };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
-        let state = api_state(&config, clock, &control, &store, audits, &metrics, rng.fork());
+        let retention = Retention { age: config.record.keep, bytes: config.record.max_bytes };
+        let retention = tokio::spawn(retention.run(store.clone(), folder.clone(), clock));
+        let state =
+            api_state(&config, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
@@ -182,6 +209,8 @@ impl Server {
             http,
             stop_http,
             media,
+            recorder,
+            retention,
         })
     }
 
@@ -202,7 +231,20 @@ impl Server {
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
         self.control.drain().await;
         let limit = self.drain_timeout + FLUSH_TIMEOUT;
-        let Server { mut signals, bridge, writer, webhooks, http, stop_http, store, media, .. } = self;
+        let Server {
+            mut signals,
+            bridge,
+            writer,
+            webhooks,
+            http,
+            stop_http,
+            store,
+            media,
+            recorder,
+            retention,
+            ..
+        } = self;
+        retention.abort();
         let finish = async move {
             // An error is a panic, which was logged; what follows must happen all the same.
             let _ = bridge.await;
@@ -226,10 +268,12 @@ impl Server {
         if ending == Ending::Drained {
             // Each stops within a tick; its sockets are closed.
             drop(media);
+            drop(recorder);
             info!("drained");
         } else {
             // Waiting for threads is what was not wanted.
             std::mem::forget(media);
+            std::mem::forget(recorder);
         }
         Ok(ending)
     }
@@ -275,13 +319,21 @@ fn deliver(inbox: &mpsc::Sender<Inbound>, report: ShardReport) -> Result<(), Sha
     }
 }
 
+/// Hands a recorder's report to the control task; gives it back when the inbox is full.
+fn deliver_recorded(inbox: &mpsc::Sender<Inbound>, report: RecordReport) -> Result<(), RecordReport> {
+    match inbox.try_send(Inbound::Recorded(report)) {
+        Err(mpsc::error::TrySendError::Full(Inbound::Recorded(report))) => Err(report),
+        // Nobody listens any more: the server is ending.
+        _ => Ok(()),
+    }
+}
+
 /// What the API works with.
 fn api_state(
     config: &Config,
     clock: Clock,
     control: &Control,
-    store: &Store,
-    writer: mpsc::WeakSender<Write>,
+    (store, writer, recordings): (Store, mpsc::WeakSender<Write>, record::Folder),
     metrics: &Metrics,
     rng: Rng,
 ) -> ApiState {
@@ -297,12 +349,13 @@ fn api_state(
     };
     ApiState {
         control: Arc::new(call),
-        store: store.clone(),
+        store,
         writer,
         health: Arc::new(health),
         metrics: Arc::new(move || metrics.render()),
         clock: Arc::new(move || clock.both()),
         rng,
+        recordings,
         settings: wiring::api(config),
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
         max_conferences: config.conference.max_conferences,
         max_speakers: config.conference.max_speakers,
         drain_timeout: config.conference.drain_timeout,
+        max_recordings: config.record.max_recordings,
         ring: RingCadence { tones_hz: ring.tones_hz, on_off_ms: ring.on_off_ms },
         ..bridge::Settings::default()
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::command::Reply;
+use super::command::{NewRecording, Reply};
 use super::event::Change;
 use super::flow::action::{Action, RecordingOptions};
 use super::flow::execution::{Execution, Next, Subject, Then, Wait};
@@ -13,6 +13,7 @@ use super::flow::resource::{FlowStage, StepStatus};
 use super::flow::variables::DIGITS;
 use super::flow::{Activeflow, EXECUTIONS_MAX, Program, tones};
 use super::media::LegState;
+use super::resource::RecordingFormat;
 use super::timers::Timer;
 use super::{Bridge, Level, Output};
 use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, LegId};
@@ -337,12 +338,12 @@ impl Bridge {
                 Some(program) => call_program(execution, program),
                 None => failed(format!("there is no flow {flow}")),
             },
-            Action::RecordingStart(options) => self.told(execution, FlowOrder::RecordingStart(options)),
-            Action::RecordingStop => self.told(execution, FlowOrder::RecordingStop),
+            Action::RecordingStart(options) => self.told(now, execution, FlowOrder::RecordingStart(options)),
+            Action::RecordingStop => self.told(now, execution, FlowOrder::RecordingStop),
             Action::TranscribeStart { language } => {
-                self.told(execution, FlowOrder::TranscribeStart { language })
+                self.told(now, execution, FlowOrder::TranscribeStart { language })
             }
-            Action::TranscribeStop => self.told(execution, FlowOrder::TranscribeStop),
+            Action::TranscribeStop => self.told(now, execution, FlowOrder::TranscribeStop),
             Action::ConferenceJoin(conference) => self.join_by_flow(execution, conference),
         }
     }
@@ -358,19 +359,25 @@ impl Bridge {
         }
     }
 
-    fn told(&mut self, execution: &Execution, order: FlowOrder) -> Outcome {
-        self.flow_recording(execution.record.conference_id, order).map_or_else(failed, done)
-    }
-
-    /// What a flow asks of a conference's recording or transcription: done, or why not. Neither is
-    /// there yet: the answer is that of the REST calls.
-    #[expect(clippy::unused_self, reason = "the recordings of the bridge are asked here")]
-    fn flow_recording(&mut self, conference: ConferenceId, order: FlowOrder) -> Result<String, String> {
-        let what = match order {
-            FlowOrder::RecordingStart(_) | FlowOrder::RecordingStop => "recording",
-            FlowOrder::TranscribeStart { .. } | FlowOrder::TranscribeStop => "transcription",
+    /// Does what a flow asks of its conference's recording or transcription, as the REST call would.
+    fn told(&mut self, now: Now, execution: &Execution, order: FlowOrder) -> Outcome {
+        let whose = (execution.record.customer_id, execution.record.conference_id);
+        let reply = match order {
+            FlowOrder::RecordingStart(options) => {
+                let new = NewRecording {
+                    format: if options.format == "ogg" { RecordingFormat::Ogg } else { RecordingFormat::Wav },
+                    duration_s: options.duration_s,
+                    on_end_flow_id: options.on_end_flow_id,
+                    tracks: false,
+                };
+                self.start_recording(now, whose, new)
+            }
+            FlowOrder::RecordingStop => self.stop_recording(now, whose),
+            FlowOrder::TranscribeStart { .. } | FlowOrder::TranscribeStop => {
+                return failed("UNAVAILABLE: transcription is not available in this version");
+            }
         };
-        Err(format!("UNAVAILABLE: {what} of conference {conference} is not available in this version"))
+        reply.map_or_else(|refusal| failed(refusal.to_string()), |_| done(""))
     }
 
     fn echo(&mut self, now: Now, execution: &mut Execution, time: Duration) -> Outcome {
@@ -676,10 +683,21 @@ impl Bridge {
         let Some(conference) = self.conferences.get(&id) else { return };
         let (flow, customer) = (conference.resource.post_flow_id, conference.resource.customer_id);
         if !flow.is_nil() {
-            let call = ConferencecallId::NIL;
-            let of = Subject { customer, conference: id, call, stage: FlowStage::Post };
-            self.start_flow(now, flow, of, Then::Nothing, ports);
+            self.start_lone_flow(now, (customer, id), flow, FlowStage::Post, ports);
         }
+    }
+
+    /// Runs a flow of a conference without a call.
+    pub(super) fn start_lone_flow(
+        &mut self,
+        now: Now,
+        (customer, conference): (CustomerId, ConferenceId),
+        flow: FlowId,
+        stage: FlowStage,
+        ports: &mut dyn PortSource,
+    ) {
+        let of = Subject { customer, conference, call: ConferencecallId::NIL, stage };
+        self.start_flow(now, flow, of, Then::Nothing, ports);
     }
 
     /// A caller with media, and the flow at the end of its conference.

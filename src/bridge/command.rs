@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::flow::{Activeflow, Flow, Program};
-use super::resource::{Conference, ConferenceType, Conferencecall};
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
+use super::resource::{Conference, ConferenceType, Conferencecall, Recording, RecordingFormat};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
 
 /// A request of one customer, with parsed and range-checked values.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +99,38 @@ pub enum Command {
         /// Which.
         ids: Vec<ActiveflowId>,
     },
+    /// Starts to record a conference.
+    StartRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// How.
+        new: NewRecording,
+    },
+    /// Stops the recording that runs.
+    StopRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// From now on the recording is silent, or not any more; its time goes on.
+    PauseRecording {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// Silent, or not.
+        pause: bool,
+    },
+    /// The live state of these recordings; those that have ended are left out.
+    ReadRecordings {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<RecordingId>,
+    },
 }
 
 /// The body of POST /flows, checked.
@@ -122,6 +154,22 @@ pub struct FlowChange {
     /// What it does from now on.
     pub program: Option<Arc<Program>>,
 }
+
+/// The body of POST /conferences/{id}/recording_start, checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewRecording {
+    /// How the mix is written.
+    pub format: RecordingFormat,
+    /// Seconds, 0 to [`RECORDING_MAX_S`]; 0 for the most.
+    pub duration_s: u64,
+    /// The flow that runs when it has ended, or nil.
+    pub on_end_flow_id: FlowId,
+    /// Whether each caller gets a track of its own.
+    pub tracks: bool,
+}
+
+/// The longest recording: 24 hours.
+pub const RECORDING_MAX_S: u64 = 86_400;
 
 /// The body of POST /conferences, checked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -185,6 +233,8 @@ pub enum Reply {
     Flows(Vec<Flow>),
     /// Activeflows that run.
     Activeflows(Vec<Activeflow>),
+    /// Live recordings.
+    Recordings(Vec<Recording>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -204,6 +254,9 @@ pub enum Refusal {
     /// The key names a flow that this customer does not have.
     #[error("`{0}` names a flow that does not exist")]
     NoSuchFlow(&'static str),
+    /// Something else of its state does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// A limit is reached, named.
     #[error("limit reached: {0}")]
     Limit(&'static str),

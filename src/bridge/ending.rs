@@ -47,9 +47,9 @@ impl Bridge {
         self.begin_end_as(now, id, cause, "conference_updated", ports);
     }
 
-    /// → `terminating`: nobody new gets in, and everybody in is sent off, after the flow at the end if
-    /// there is one. With nobody in it that flow runs once without a call, and the conference ends
-    /// meanwhile. This is where recordings and transcriptions will stop.
+    /// → `terminating`: nobody new gets in, recordings stop, and everybody in is sent off, after the flow
+    /// at the end if there is one. With nobody in it that flow runs once without a call, and the
+    /// conference ends meanwhile. This is where transcriptions will stop.
     pub(super) fn begin_end_as(
         &mut self,
         now: Now,
@@ -68,6 +68,7 @@ impl Bridge {
         self.tell_conference(now, id, r#type);
         self.journal.note(Level::Info, id, format!("terminating, {} in: {}", present.len(), cause.text));
         let mut any = false;
+        self.end_recordings_of(now, id, "the conference ended");
         for call in present {
             any |= self.calls.get(&call).is_some_and(LiveCall::is_in);
             if !self.start_post_flow(now, call, cause.clone(), ports) {
@@ -97,11 +98,16 @@ impl Bridge {
         if ejected {
             self.timers.set(Timer::Conference(id), now.instant + FORCED_OUT_WAIT);
         }
+        self.give_up_recordings(now, Some(id));
         self.end_if_empty(now, id);
     }
 
-    /// `terminating` → `terminated`, once nobody is left. It stays readable for a while.
+    /// `terminating` → `terminated`, once nobody is left and every recording has ended. It stays
+    /// readable for a while.
     pub(super) fn end_if_empty(&mut self, now: Now, id: ConferenceId) {
+        if !self.recordings_have_ended(id) {
+            return;
+        }
         let Some(conference) = self.conferences.get_mut(&id) else { return };
         if conference.resource.status != ConferenceStatus::Terminating || !conference.present.is_empty() {
             return;
@@ -151,6 +157,7 @@ impl Bridge {
             self.eject(now, id, Cause::shutdown(), ports);
         }
         self.stop_all_flows(now);
+        self.end_all_recordings(now, "the server stopped");
     }
 
     /// The drain has taken too long: whoever is left is gone.
@@ -159,12 +166,14 @@ impl Bridge {
         for id in open {
             self.give_up_leg(now, id);
         }
+        self.give_up_recordings(now, None);
         self.report_drained();
     }
 
-    /// The drain is done once every call is gone and every BYE is answered.
+    /// The drain is done once every call is gone, every BYE is answered and every recording is on disk.
     pub(super) fn finish_drain(&mut self) {
-        if self.draining && self.calls.is_quiet() && self.sip.calls() == 0 {
+        let is_quiet = self.calls.is_quiet() && self.sip.calls() == 0 && self.recordings.live() == 0;
+        if self.draining && is_quiet {
             self.report_drained();
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::flow::{Activeflow, Flow};
-use super::resource::{Conference, Conferencecall};
+use super::resource::{Conference, Conferencecall, Recording};
 use crate::id::{ConferenceId, CustomerId};
 use crate::time::Timestamp;
 
@@ -31,6 +31,8 @@ pub enum Change {
     Flow(Box<Flow>),
     /// A flow runs, went on or ended: replaces the stored one.
     Activeflow(Box<Activeflow>),
+    /// A recording was made or changed: replaces the stored one.
+    Recording(Box<Recording>),
     /// An event happened in a conference.
     Event {
         /// The owner.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::command::{Command, Reply};
 use super::event::Change;
 use super::flow::outside::{Errand, ErrandResult};
+use super::recording::{RecordOrder, RecordReport};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
 use crate::sip;
@@ -40,6 +41,8 @@ pub enum Input {
         /// What came of it.
         result: ErrandResult,
     },
+    /// News of the one who writes recordings.
+    Recorded(RecordReport),
     /// [`Bridge::next_timeout`](super::Bridge::next_timeout) has come.
     Timeout,
     /// Take no new calls and end all; [`Output::Drained`] tells when it is done.
@@ -58,6 +61,8 @@ pub enum Output {
         /// What.
         command: ShardCommand,
     },
+    /// Order the one who writes recordings. A leg is named before the shard's order that adds it.
+    Record(RecordOrder),
     /// Keep a change.
     Persist(Change),
     /// Answer a command, once every change before this is kept.

@@ -27,6 +27,12 @@ impl Bridge {
             Command::ReadActiveflows { customer, ids } => Ok(self.read_activeflows(customer, &ids)),
             Command::ReadConferences { customer, ids } => Ok(self.read_conferences(customer, &ids)),
             Command::ReadConferencecalls { customer, ids } => Ok(self.read_conferencecalls(customer, &ids)),
+            Command::StartRecording { customer, id, new } => self.start_recording(now, (customer, id), new),
+            Command::StopRecording { customer, id } => self.stop_recording(now, (customer, id)),
+            Command::PauseRecording { customer, id, pause } => {
+                self.pause_recording(now, (customer, id), pause)
+            }
+            Command::ReadRecordings { customer, ids } => Ok(self.read_recordings(customer, &ids)),
         };
         done.unwrap_or_else(Reply::Refused)
     }
@@ -179,7 +185,10 @@ impl Bridge {
     }
 
     /// The customer's conference.
-    fn owned(&mut self, (customer, id): (CustomerId, ConferenceId)) -> Result<&mut LiveConference, Refusal> {
+    pub(super) fn owned(
+        &mut self,
+        (customer, id): (CustomerId, ConferenceId),
+    ) -> Result<&mut LiveConference, Refusal> {
         let conference = self.conferences.get_mut(&id).filter(|of| of.resource.customer_id == customer);
         conference.ok_or(Refusal::NotFound)
     }
@@ -190,7 +199,7 @@ impl Bridge {
         if conference.is_live() { Ok(whose.1) } else { Err(Refusal::WrongStatus(conference.status_name())) }
     }
 
-    fn reply_conference(&self, id: ConferenceId) -> Result<Reply, Refusal> {
+    pub(super) fn reply_conference(&self, id: ConferenceId) -> Result<Reply, Refusal> {
         let conference = self.conferences.get(&id).ok_or(Refusal::NotFound)?;
         Ok(Reply::Conference(Box::new(conference.resource.clone())))
     }

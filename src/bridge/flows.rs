@@ -147,12 +147,18 @@ impl Bridge {
         pre: Option<FlowId>,
         post: Option<FlowId>,
     ) -> Result<(), Refusal> {
-        for (key, id) in [("pre_flow_id", pre), ("post_flow_id", post)] {
-            if id.is_some_and(|id| !self.flows.admits(customer, id)) {
-                return Err(Refusal::NoSuchFlow(key));
-            }
-        }
-        Ok(())
+        let named = [("pre_flow_id", pre), ("post_flow_id", post)];
+        named.into_iter().try_for_each(|(key, id)| self.check_flow(customer, key, id.unwrap_or(FlowId::NIL)))
+    }
+
+    /// Whether the flow that `key` names is there; nil names none.
+    pub(super) fn check_flow(
+        &self,
+        customer: CustomerId,
+        key: &'static str,
+        id: FlowId,
+    ) -> Result<(), Refusal> {
+        if self.flows.admits(customer, id) { Ok(()) } else { Err(Refusal::NoSuchFlow(key)) }
     }
 
     /// Takes over the flows that the store kept. One that this version cannot read does not run.

@@ -63,6 +63,10 @@ pub struct Gauges {
     /// Actions that were run, by how they went: running (always 0), done, failed, skipped, stopped
     /// (always 0).
     pub flow_steps_total: [u64; 5],
+    /// Recordings that have not ended.
+    pub recordings: usize,
+    /// Recordings since the start, and those whose file was not finished in time.
+    pub recordings_total: [u64; 2],
 }
 
 /// The media quality of one leg.
@@ -205,6 +209,8 @@ impl Bridge {
             activeflows_total: tally.activeflows_total,
             flows_refused_total: tally.flows_refused_total,
             flow_steps_total: tally.flow_steps_total,
+            recordings: self.recordings.live(),
+            recordings_total: self.recordings.totals(),
         }
     }
 }

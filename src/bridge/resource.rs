@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
 use crate::time::Timestamp;
 
 /// A conference's type. Immutable.
@@ -151,6 +151,91 @@ pub struct Conferencecall {
     /// When it left, or null.
     #[schema(value_type = Option<String>)]
     pub tm_leaved: Option<Timestamp>,
+    /// When it was created.
+    #[schema(value_type = String)]
+    pub tm_create: Timestamp,
+    /// When it last changed.
+    #[schema(value_type = String)]
+    pub tm_update: Timestamp,
+    /// When it was deleted, or `9999-01-01 00:00:00.000000`.
+    #[schema(value_type = String)]
+    pub tm_delete: Timestamp,
+}
+
+/// A recording's status. Only ever moves forward.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingStatus {
+    /// Ordered; no sound has come yet.
+    Initiating,
+    /// Being written.
+    Recording,
+    /// Told to stop; its file is being finished.
+    Stopping,
+    /// Its file is finished.
+    Ended,
+}
+
+/// How a recording is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingFormat {
+    /// PCM of 16 bits at the room's rate.
+    #[default]
+    Wav,
+    /// Opus in Ogg.
+    Ogg,
+}
+
+/// A recording of a conference, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Recording {
+    /// The recording's id.
+    #[schema(value_type = Uuid)]
+    pub id: RecordingId,
+    /// The customer who owns it.
+    #[schema(value_type = Uuid)]
+    pub customer_id: CustomerId,
+    /// Always empty.
+    pub owner_type: String,
+    /// Always nil.
+    pub owner_id: Uuid,
+    /// The flow run that started it, or nil.
+    pub activeflow_id: Uuid,
+    /// Always `conference`.
+    pub reference_type: String,
+    /// The conference.
+    #[schema(value_type = Uuid)]
+    pub reference_id: ConferenceId,
+    /// Where in its life it is.
+    pub status: RecordingStatus,
+    /// How it is written.
+    pub format: RecordingFormat,
+    /// The flow that runs when it has ended, or nil.
+    #[schema(value_type = Uuid)]
+    pub on_end_flow_id: FlowId,
+    /// The most seconds it may last, as asked for; 0 for 24 hours.
+    pub duration: u64,
+    /// Whether each caller has a track of its own.
+    pub tracks: bool,
+    /// Whether it is silent for now.
+    pub paused: bool,
+    /// Why it ended, where nobody stopped it.
+    pub cause: String,
+    /// How long it became, in milliseconds; 0 until it has ended.
+    pub duration_ms: u64,
+    /// Milliseconds of silence in it that stand for sound that was lost.
+    pub lost_ms: u64,
+    /// Bytes of all its files; 0 until it has ended.
+    pub size_bytes: u64,
+    /// When its first sound was written, or null.
+    #[schema(value_type = Option<String>)]
+    pub tm_start: Option<Timestamp>,
+    /// When it ended, or null.
+    #[schema(value_type = Option<String>)]
+    pub tm_end: Option<Timestamp>,
     /// When it was created.
     #[schema(value_type = String)]
     pub tm_create: Timestamp,

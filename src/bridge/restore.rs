@@ -56,6 +56,7 @@ impl Bridge {
                 of.paired = of.resource.r#type == ConferenceType::Connect && count >= CONNECT_MEMBERS;
             }
         }
+        self.close_cut_off_recordings(now);
         for id in live {
             self.go_on(now, id);
         }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_speakers: u16,
     /// What a 503 says in Retry-After, in seconds.
     pub retry_after_s: u32,
+    /// Recordings at once; one more is refused.
+    pub max_recordings: usize,
     /// The SIP endpoint's own settings.
     pub sip: crate::sip::Settings,
 }
@@ -60,6 +62,7 @@ impl Default for Settings {
             ring: RingCadence { tones_hz: [440, 480], on_off_ms: [2000, 4000, 0, 0] },
             max_speakers: 8,
             retry_after_s: 10,
+            max_recordings: 1000,
             sip: crate::sip::Settings::default(),
         }
     }

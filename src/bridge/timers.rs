@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, RecordingId};
 use crate::time::{Duration, Instant};
 
 /// What a timer is about. Its owner's status says what it means.
@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Conferencecall(ConferencecallId),
     /// The end of what a flow waits for.
     Activeflow(ActiveflowId),
+    /// A recording's limit while it runs; the end of the wait for its file while it stops.
+    Recording(RecordingId),
     /// The end of the drain by force.
     Drain,
 }

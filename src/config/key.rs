@@ -11,6 +11,8 @@ pub const CALLS_LIMIT: i64 = 100_000;
 pub const MEMBERS_LIMIT: i64 = 2_000;
 /// The most conferences one process may be set to hold.
 pub const CONFERENCES_LIMIT: i64 = 1_000_000;
+/// The most recordings at once one process may be set to.
+pub const RECORDINGS_LIMIT: i64 = 10_000;
 /// The most media threads.
 pub const THREADS_LIMIT: i64 = 256;
 /// The most domains.
@@ -326,6 +328,38 @@ impl Key {
                     _ if is_url => Some(text.to_owned()),
                     _ => return Err("must be a URL that begins with http:// or https://".to_owned()),
                 };
+                Ok(())
+            },
+        ),
+        key(
+            "record.max_recordings",
+            "CONFAB_RECORD_MAX_RECORDINGS",
+            None,
+            "1000",
+            "Recordings at once; more are refused.",
+            |c, v| v.count(1..=RECORDINGS_LIMIT).map(|value| c.record.max_recordings = value),
+        ),
+        key(
+            "record.keep_days",
+            "CONFAB_RECORD_KEEP_DAYS",
+            None,
+            "0",
+            "Days a recording is kept; 0 until it is deleted.",
+            |c, v| {
+                let days = v.integer(0..=36_500)?.unsigned_abs();
+                c.record.keep = (days > 0).then(|| std::time::Duration::from_secs(days * 86_400));
+                Ok(())
+            },
+        ),
+        key(
+            "record.keep_mb",
+            "CONFAB_RECORD_KEEP_MB",
+            None,
+            "0",
+            "Megabytes of recordings that are kept, the oldest going first; 0 for as many as there are.",
+            |c, v| {
+                let megabytes = v.integer(0..=1_000_000_000)?.unsigned_abs();
+                c.record.max_bytes = (megabytes > 0).then(|| megabytes * 1_000_000);
                 Ok(())
             },
         ),

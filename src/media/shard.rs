@@ -12,7 +12,8 @@ use slab::Slab;
 
 use super::leg::{Leg, LegSettings};
 use super::room::{Room, Scratch};
-use crate::id::{LegId, RoomId};
+use crate::id::{LegId, RoomId, TapId};
+use crate::plane::tap::{Tap, TapMark};
 use crate::plane::{ShardCommand, ShardReport};
 use crate::prefetch::prefetch;
 use crate::rng::Rng;
@@ -77,8 +78,12 @@ pub struct ShardCounters {
     pub stray: u64,
     /// Digits dropped because the control plane did not take them.
     pub digits_dropped: u64,
-    /// Commands for legs or rooms that do not exist.
+    /// Commands for legs, rooms or taps that do not exist.
     pub unknown: u64,
+    /// Taps refused because the room had too many.
+    pub taps_refused: u64,
+    /// Marks of taps dropped because nobody read them.
+    pub marks_dropped: u64,
 }
 
 /// The data plane's owner of rooms and legs.
@@ -107,6 +112,7 @@ pub struct Shard {
 struct Lane {
     rooms: Vec<usize>,
     legs: usize,
+    taps: usize,
 }
 
 impl Shard {
@@ -146,7 +152,12 @@ impl Shard {
 
     /// Whether a tick of the lane would do anything.
     pub fn has_work_in(&self, lane: usize) -> bool {
-        self.lanes[lane].legs > 0
+        self.lanes[lane].legs > 0 || self.lanes[lane].taps > 0
+    }
+
+    /// Whether a tick of any lane would do anything.
+    pub fn has_work(&self) -> bool {
+        !self.legs.is_empty() || self.lanes.iter().any(|lane| lane.taps > 0)
     }
 
     /// The legs in the shard.
@@ -175,40 +186,37 @@ impl Shard {
                 return Applied::Added(self.add_leg(room_key, made));
             }
             ShardCommand::UpdateLeg { leg, media } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    leg.update(now, media);
-                }
+                self.change_leg(leg, |leg| leg.update(now, media));
             }
             ShardCommand::SetHears { leg, hears } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    leg.set_hears(hears);
+                self.change_leg(leg, |leg| leg.set_hears(hears));
+            }
+            ShardCommand::Play { leg, play, clip } => {
+                let shared = clip.clone();
+                match self.change_leg(leg, |leg| leg.play(play, shared)) {
+                    Some(over) => self.tell_over(over),
+                    None => self.news.push_back(ShardReport::PlayDone {
+                        leg,
+                        play,
+                        whole: false,
+                        clip: Some(clip),
+                    }),
                 }
             }
-            ShardCommand::Play { leg, play, clip } => match self.leg_mut(leg) {
-                Some(leg) => {
-                    let over = leg.play(play, clip);
-                    self.tell_over(over);
-                }
-                None => {
-                    self.news.push_back(ShardReport::PlayDone { leg, play, whole: false, clip: Some(clip) })
-                }
-            },
             ShardCommand::SendDigits { leg, play, digits, held_ms, gap_ms } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    let over = leg.press(play, &digits, held_ms, gap_ms);
-                    self.tell_over(over);
-                }
+                let over = self.change_leg(leg, |leg| leg.press(play, &digits, held_ms, gap_ms));
+                over.into_iter().for_each(|over| self.tell_over(over));
             }
             ShardCommand::StopPlay { leg } => {
-                let over = self.leg_mut(leg).and_then(Leg::stop_play);
+                let over = self.change_leg(leg, Leg::stop_play).flatten();
                 self.tell_over([over, None]);
             }
             ShardCommand::ListenForTones { leg, on } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    leg.listen_for_tones(on);
-                }
+                self.change_leg(leg, |leg| leg.listen_for_tones(on));
             }
             ShardCommand::RemoveLeg { leg } => return self.remove_leg(now, leg, out),
+            ShardCommand::StartTap { room, tap } => self.start_tap(room, &tap),
+            ShardCommand::StopTap { room, tap } => self.stop_tap(room, tap),
         }
         Applied::Done
     }
@@ -329,7 +337,35 @@ impl Shard {
         };
         self.room_keys.remove(&id);
         let room = self.rooms.remove(key);
-        self.lanes[room.lane].rooms.retain(|&other| other != key);
+        let lane = &mut self.lanes[room.lane];
+        lane.rooms.retain(|&other| other != key);
+        lane.taps -= usize::from(!room.taps.is_empty());
+        self.counters.marks_dropped += room.taps.marks_dropped();
+    }
+
+    fn start_tap(&mut self, room: RoomId, tap: &Tap) {
+        let Some(room) = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]) else {
+            self.counters.unknown += 1;
+            tap.close();
+            return;
+        };
+        let was_tapped = !room.taps.is_empty();
+        let legs = room.legs.iter().map(|key| &self.legs[key.index()]);
+        if !room.taps.start(tap, legs.map(|leg| (leg.id(), leg.is_heard()))) {
+            self.counters.taps_refused += 1;
+            return;
+        }
+        self.lanes[room.lane].taps += usize::from(!was_tapped);
+    }
+
+    fn stop_tap(&mut self, room: RoomId, tap: TapId) {
+        let room = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]);
+        let Some(room) = room.filter(|room| !room.taps.is_empty()) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        self.counters.unknown += u64::from(!room.taps.stop(tap));
+        self.lanes[room.lane].taps -= usize::from(room.taps.is_empty());
     }
 
     fn add_leg(&mut self, room_key: usize, leg: Leg) -> LegKey {
@@ -338,6 +374,10 @@ impl Shard {
         self.leg_keys.insert(id, key);
         let room = &mut self.rooms[room_key];
         room.legs.push(key);
+        room.taps.mark(TapMark::Joined(id));
+        if !self.legs[key.index()].is_heard() {
+            room.taps.mark(TapMark::Muted(id));
+        }
         self.lanes[room.lane].legs += 1;
         self.scratch.reserve(room.legs.len());
         let more = self.legs.len().saturating_sub(self.stats_due.len());
@@ -372,17 +412,27 @@ impl Shard {
         let leg = self.legs.remove(key.index());
         let room = &mut self.rooms[leg.room_key()];
         room.legs.retain(|&other| other != key);
+        room.taps.mark(TapMark::Left(id));
         self.lanes[room.lane].legs -= 1;
         self.stats_due.retain(|&other| other != key);
         Some((key, leg))
     }
 
-    fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
-        let leg = self.leg_keys.get(&id).and_then(|key| self.legs.get_mut(key.index()));
-        if leg.is_none() {
+    /// Changes a leg, if it is here; its room's taps hear when that lets it in or out of the mix.
+    fn change_leg<R>(&mut self, id: LegId, change: impl FnOnce(&mut Leg) -> R) -> Option<R> {
+        let Some(leg) = self.leg_keys.get(&id).and_then(|key| self.legs.get_mut(key.index())) else {
             self.counters.unknown += 1;
+            return None;
+        };
+        let was_heard = leg.is_heard();
+        let changed = change(leg);
+        let taps = &mut self.rooms[leg.room_key()].taps;
+        match (was_heard, leg.is_heard()) {
+            (true, false) => taps.mark(TapMark::Muted(id)),
+            (false, true) => taps.mark(TapMark::Unmuted(id)),
+            _ => {}
         }
-        leg
+        Some(changed)
     }
 }
 

@@ -9,8 +9,8 @@ use super::audit::Audit;
 use super::outbox::OutboxChange;
 use crate::bridge::event::{Change, ConferenceRecord, Event};
 use crate::bridge::flow::{Activeflow, Flow};
-use crate::bridge::resource::Conferencecall;
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId};
+use crate::bridge::resource::{Conferencecall, Recording};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
 
 /// Conferences, and as many of each other resource, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
@@ -53,6 +53,7 @@ pub(super) struct Pending {
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
     pub(super) flows: BTreeMap<FlowId, Box<Flow>>,
     pub(super) activeflows: BTreeMap<ActiveflowId, Box<Activeflow>>,
+    pub(super) recordings: BTreeMap<RecordingId, Box<Recording>>,
     pub(super) events: Vec<PendingEvent>,
     pub(super) outbox: Vec<OutboxChange>,
     pub(super) audits: Vec<Audit>,
@@ -67,6 +68,7 @@ impl Pending {
             conferencecalls: BTreeMap::new(),
             flows: BTreeMap::new(),
             activeflows: BTreeMap::new(),
+            recordings: BTreeMap::new(),
             events: Vec::new(),
             outbox: Vec::new(),
             audits: Vec::new(),
@@ -82,7 +84,7 @@ impl Pending {
     pub(super) fn len(&self) -> usize {
         let calls = self.conferences.len() + self.conferencecalls.len();
         let flows = self.flows.len() + self.activeflows.len();
-        calls + flows + self.events.len() + self.outbox.len() + self.audits.len()
+        calls + flows + self.recordings.len() + self.events.len() + self.outbox.len() + self.audits.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -95,6 +97,9 @@ impl Pending {
             Change::Conferencecall(call) => put(&mut self.conferencecalls, call.id, call, self.resources_max),
             Change::Flow(flow) => put(&mut self.flows, flow.id, flow, self.resources_max),
             Change::Activeflow(run) => put(&mut self.activeflows, run.id, run, self.resources_max),
+            Change::Recording(recording) => {
+                put(&mut self.recordings, recording.id, recording, self.resources_max)
+            }
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
@@ -128,6 +133,7 @@ impl Pending {
         self.conferencecalls.clear();
         self.flows.clear();
         self.activeflows.clear();
+        self.recordings.clear();
         self.events.clear();
         self.outbox.clear();
         self.audits.clear();

@@ -224,7 +224,7 @@ fn conferencecall(row: &SqliteRow) -> Result<Conferencecall, StoreError> {
     serde_json::from_str(row.try_get("body")?).map_err(|error| damaged("conferencecall", &error))
 }
 
-fn damaged(what: &'static str, error: &serde_json::Error) -> StoreError {
+pub(super) fn damaged(what: &'static str, error: &serde_json::Error) -> StoreError {
     StoreError::Damaged { what, why: error.to_string() }
 }
 

@@ -16,7 +16,7 @@ use super::flow::ACTIVEFLOWS_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
-use super::{Store, count, event, flow};
+use super::{Store, count, event, flow, recording};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
 use crate::bridge::resource::Conferencecall;
@@ -209,6 +209,9 @@ impl Writer {
         for call in self.pending.conferencecalls.values() {
             upsert_conferencecall(connection, call).await?;
         }
+        for recording in self.pending.recordings.values() {
+            recording::upsert(connection, recording).await?;
+        }
         for stored in self.pending.flows.values() {
             flow::upsert_flow(connection, stored).await?;
         }
@@ -267,6 +270,7 @@ fn changes_nothing(reply: &Reply) -> bool {
         reply,
         Reply::Conferences(_)
             | Reply::Conferencecalls(_)
+            | Reply::Recordings(_)
             | Reply::Flows(_)
             | Reply::Activeflows(_)
             | Reply::Refused(_)

@@ -13,12 +13,15 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use confab::api::{ApiSettings, ApiState, ControlCall, Health, router};
-use confab::bridge::command::{Command, ConferenceChange, NewConference, Refusal, Reply};
+use confab::bridge::command::{Command, ConferenceChange, NewConference, NewRecording, Refusal, Reply};
 use confab::bridge::event::{Change, ConferenceRecord};
 use confab::bridge::flow::Flow;
-use confab::bridge::resource::{Address, Conference, ConferenceStatus, Conferencecall, ConferencecallStatus};
+use confab::bridge::resource::{
+    Address, Conference, ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
+};
 use confab::control::ControlError;
-use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
+use confab::record::{Folder, Part};
 use confab::rng::Rng;
 use confab::store::{OutboxChange, Store, Write, spawn_writer};
 use confab::time::{Instant, Now, Timestamp};
@@ -35,9 +38,9 @@ pub const KEY: &str = "vb_00000000000000000000000000000000";
 const START_S: u64 = 1_700_000_000;
 
 /// A folder that goes when the test does.
-pub struct Folder(pub PathBuf);
+pub struct Temporary(pub PathBuf);
 
-impl Folder {
+impl Temporary {
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("confab-api-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -45,7 +48,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -57,6 +60,7 @@ struct Held {
     conferences: BTreeMap<ConferenceId, Conference>,
     calls: BTreeMap<ConferencecallId, Conferencecall>,
     flows: BTreeMap<FlowId, Flow>,
+    recordings: BTreeMap<RecordingId, Recording>,
     refusal: Option<Refusal>,
     failure: Option<ControlError>,
     panics: bool,
@@ -88,7 +92,7 @@ pub struct Api {
     writer: mpsc::Sender<Write>,
     clock_us: Arc<AtomicU64>,
     pub health: Arc<Mutex<Vec<String>>>,
-    _folder: Folder,
+    folder: Temporary,
 }
 
 /// One request being put together.
@@ -151,7 +155,7 @@ impl Api {
     }
 
     pub async fn with(settings: ApiSettings) -> Api {
-        let folder = Folder::new();
+        let folder = Temporary::new();
         let store = Store::open(&folder.0).await.expect("a new store");
         let clock_us = Arc::new(AtomicU64::new(START_S * 1_000_000));
         let mut rng = Rng::from_number(7);
@@ -184,6 +188,7 @@ impl Api {
             metrics: Arc::new(|| "confab_calls 0\n".to_owned()),
             clock,
             rng,
+            recordings: Folder::open(&folder.0).expect("a folder"),
             settings,
         };
         let router = router(state);
@@ -196,7 +201,7 @@ impl Api {
             writer,
             clock_us,
             health,
-            _folder: folder,
+            folder,
         };
         let request = Request::get("/openapi.json").body(Body::empty()).expect("a request");
         let response = api.router.clone().oneshot(request).await.expect("a router never fails");
@@ -284,6 +289,30 @@ impl Api {
         self.held.lock().expect("held").calls.insert(call.id, call.clone());
         self.persist(Change::Conferencecall(Box::new(call.clone()))).await;
         call.id.to_string()
+    }
+
+    /// The recording ends; the bridge forgets it. Its files hold `bytes`.
+    pub async fn end_recording(&self, id: &str, bytes: &[u8], marks: &str) {
+        let id: RecordingId = id.parse().expect("an id");
+        let mut recording = self.held.lock().expect("held").recordings.remove(&id).expect("a live recording");
+        recording.status = RecordingStatus::Ended;
+        recording.tm_end = Some(recording.tm_create);
+        recording.size_bytes = bytes.len() as u64;
+        let folder = self.recordings();
+        for (part, bytes) in [(Part::Mix(recording.format), bytes), (Part::Marks, marks.as_bytes())] {
+            std::fs::write(folder.path(id, part), bytes).expect("the folder is ours");
+        }
+        self.persist(Change::Recording(Box::new(recording))).await;
+    }
+
+    /// Where the files of recordings are.
+    pub fn recordings(&self) -> Folder {
+        Folder::open(&self.folder.0).expect("a folder")
+    }
+
+    /// The files of all recordings.
+    pub fn recording_files(&self) -> usize {
+        std::fs::read_dir(self.folder.0.join("recordings")).expect("a folder").count()
     }
 
     pub async fn persist(&self, change: Change) {
@@ -435,23 +464,23 @@ impl Held {
         }
     }
 
-    /// Whether both flows are there or nil, as the bridge asks.
-    fn missing_flow(&self, customer: CustomerId, pre: Option<FlowId>, post: Option<FlowId>) -> Option<Reply> {
-        let missing = |id: Option<FlowId>| {
-            id.is_some_and(|id| {
-                !id.is_nil() && self.flows.get(&id).is_none_or(|flow| flow.customer_id != customer)
-            })
-        };
-        let key = [("pre_flow_id", pre), ("post_flow_id", post)].into_iter().find(|(_, id)| missing(*id));
+    /// The refusal of the first flow named that is neither there nor nil, as the bridge has it.
+    fn missing_flow<const N: usize>(
+        &self,
+        customer: CustomerId,
+        named: [(&'static str, FlowId); N],
+    ) -> Option<Reply> {
+        let missing =
+            |id: FlowId| !id.is_nil() && self.flows.get(&id).is_none_or(|flow| flow.customer_id != customer);
+        let key = named.into_iter().find(|(_, id)| missing(*id));
         key.map(|(key, _)| Reply::Refused(Refusal::NoSuchFlow(key)))
     }
 
     fn handle(&mut self, command: Command, now: Timestamp) -> (Vec<Change>, Reply) {
         match command {
             Command::CreateConference { customer, new } => {
-                if let Some(refused) =
-                    self.missing_flow(customer, Some(new.pre_flow_id), Some(new.post_flow_id))
-                {
+                let named = [("pre_flow_id", new.pre_flow_id), ("post_flow_id", new.post_flow_id)];
+                if let Some(refused) = self.missing_flow(customer, named) {
                     return (Vec::new(), refused);
                 }
                 let conference = made(customer, new, now, self.conferences.len());
@@ -459,7 +488,10 @@ impl Held {
                 changed(conference)
             }
             Command::UpdateConference { customer, id, change } => {
-                if let Some(refused) = self.missing_flow(customer, change.pre_flow_id, change.post_flow_id) {
+                let flow = |id: Option<FlowId>| id.unwrap_or(FlowId::NIL);
+                let named =
+                    [("pre_flow_id", flow(change.pre_flow_id)), ("post_flow_id", flow(change.post_flow_id))];
+                if let Some(refused) = self.missing_flow(customer, named) {
                     return (Vec::new(), refused);
                 }
                 self.change(customer, id, |c| apply(c, change, now))
@@ -529,6 +561,30 @@ impl Held {
                     None => (Vec::new(), Reply::Refused(Refusal::NotFound)),
                 }
             }
+            Command::StartRecording { customer, id, new } => {
+                if let Some(refused) = self.missing_flow(customer, [("on_end_flow_id", new.on_end_flow_id)]) {
+                    return (Vec::new(), refused);
+                }
+                let recording = recording(customer, id, new, now);
+                let reply = self.change(customer, id, |c| {
+                    c.recording_id = recording.id.0;
+                    c.recording_ids.push(recording.id.0);
+                });
+                self.recordings.insert(recording.id, recording);
+                reply
+            }
+            Command::StopRecording { customer, id } => {
+                self.change(customer, id, |c| c.recording_id = Uuid::nil())
+            }
+            Command::PauseRecording { customer, id, pause } => {
+                self.recordings.values_mut().for_each(|recording| recording.paused = pause);
+                self.change(customer, id, |_| ())
+            }
+            Command::ReadRecordings { customer, ids } => {
+                let live =
+                    ids.iter().filter_map(|id| self.recordings.get(id)).filter(|r| r.customer_id == customer);
+                (Vec::new(), Reply::Recordings(live.cloned().collect()))
+            }
             Command::ReadConferencecalls { customer, ids } => {
                 let live =
                     ids.iter().filter_map(|id| self.calls.get(id)).filter(|c| c.customer_id == customer);
@@ -550,6 +606,33 @@ impl Held {
             }
             None => (Vec::new(), Reply::Refused(Refusal::NotFound)),
         }
+    }
+}
+
+fn recording(customer: CustomerId, conference: ConferenceId, new: NewRecording, now: Timestamp) -> Recording {
+    Recording {
+        id: RecordingId(Uuid::from_u128(now.as_micros() as u128 * 1_000_033)),
+        customer_id: customer,
+        owner_type: String::new(),
+        owner_id: Uuid::nil(),
+        activeflow_id: Uuid::nil(),
+        reference_type: "conference".to_owned(),
+        reference_id: conference,
+        status: RecordingStatus::Recording,
+        format: new.format,
+        on_end_flow_id: new.on_end_flow_id,
+        duration: new.duration_s,
+        tracks: new.tracks,
+        paused: false,
+        cause: String::new(),
+        duration_ms: 0,
+        lost_ms: 0,
+        size_bytes: 0,
+        tm_start: Some(now),
+        tm_end: None,
+        tm_create: now,
+        tm_update: Timestamp::NEVER,
+        tm_delete: Timestamp::NEVER,
     }
 }
 

@@ -6,6 +6,7 @@ mod errors;
 mod flows;
 mod harness;
 mod lists;
+mod recordings;
 mod tenancy;
 mod webhooks;
 mod ws;

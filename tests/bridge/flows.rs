@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use confab::bridge::Settings;
-use confab::bridge::command::{Command, ConferenceChange, NewConference};
+use confab::bridge::command::{Command, ConferenceChange, NewConference, NewRecording, Refusal, Reply};
 use confab::bridge::flow::outside::{Errand, ErrandResult};
 use confab::bridge::flow::resource::{Activeflow, ActiveflowStatus, FlowStage, StepStatus};
 use confab::bridge::flow::{DIGITS_HELD_MAX, EXECUTIONS_MAX, FLOWS_PER_CUSTOMER_MAX, STEPS_MAX};
+use confab::bridge::recording::{RecordReport, Written};
 use confab::bridge::resource::{Conference, ConferenceStatus, ConferenceType, ConferencecallStatus};
+use confab::bridge::{Input, Settings};
 use confab::id::{ConferencecallId, FlowId, LegId};
 use confab::plane::{Clip, Hears, ShardCommand, ShardReport};
 use serde_json::{Value, json};
@@ -446,16 +447,37 @@ fn keys_are_sent_as_events_or_as_tones() {
 }
 
 #[test]
-fn recording_and_transcription_say_that_they_are_not_available() {
+fn a_flow_records_its_conference_as_the_rest_call_does() {
     let mut sim = Sim::new(18);
-    let types = ["recording_start", "recording_stop", "transcribe_start", "transcribe_stop"];
-    let actions: Vec<_> = types.iter().map(|name| json!({"type": name})).collect();
-    let conference = conference(&mut sim, Some(json!(actions)), None);
+    let at_end =
+        sim.create_flow(json!([{"type": "variable_set", "option": {"key": "over", "value": "yes"}}]));
+    let start = json!({"type": "recording_start", "option": {"on_end_flow_id": at_end.id.to_string()}});
+    let stop = json!({"type": "recording_stop"});
+    let conference = conference(&mut sim, Some(json!([stop, start, start, stop])), None);
     caller(&mut sim, &conference);
     let told = told(&sim, FlowStage::Pre);
-    assert!(
-        told.iter().all(|(_, status, why)| *status == StepStatus::Failed && why.starts_with("UNAVAILABLE"))
-    );
+    let (failed, done) = (StepStatus::Failed, StepStatus::Done);
+    assert_eq!(told.iter().map(|step| step.1).collect::<Vec<_>>(), [failed, done, failed, done]);
+    assert_eq!(told[0].2, "the conference is not being recorded");
+    assert_eq!(told[2].2, "the conference is being recorded already");
+    let recording = *sim.kept.recordings.keys().next().expect("one was made");
+    assert!(runs(&sim, FlowStage::RecordingEnd).is_empty(), "its file is not finished yet");
+    let written = Written { bytes: 1, duration_ms: 1, lost_ms: 0 };
+    sim.input(Input::Recorded(RecordReport::Ended { recording, fault: String::new(), written }));
+    sim.run(SOON);
+    let run = &runs(&sim, FlowStage::RecordingEnd)[0];
+    assert_eq!((run.flow_id, run.status), (at_end.id, ActiveflowStatus::Ended));
+}
+
+#[test]
+fn the_flow_at_the_end_of_a_recording_must_be_there() {
+    let mut sim = Sim::new(20);
+    let conference = sim.create(ConferenceType::Conference);
+    let missing = FlowId(uuid::Uuid::from_u128(7));
+    let new = NewRecording { on_end_flow_id: missing, ..NewRecording::default() };
+    let customer = sim.customer;
+    let reply = sim.command(Command::StartRecording { customer, id: conference.id, new });
+    assert_eq!(reply, Reply::Refused(Refusal::NoSuchFlow("on_end_flow_id")));
 }
 
 #[test]

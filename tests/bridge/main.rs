@@ -10,6 +10,7 @@ mod flows;
 mod limits;
 mod media;
 mod races;
+mod recordings;
 mod restart;
 mod scenes;
 mod truth;

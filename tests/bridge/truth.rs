@@ -13,6 +13,7 @@ pub fn assert_nothing_left(sim: &Sim<Recorder>) {
     assert_eq!(gauges.conferencecalls[..3], [0, 0, 0], "conferencecalls left");
     assert_eq!(gauges.shards.iter().map(|load| load.legs + load.rooms).sum::<usize>(), 0, "shard load left");
     assert!(sim.plane.legs.is_empty(), "legs left: {:?}", sim.plane.legs);
+    assert!(sim.plane.taps.is_empty(), "taps left: {:?}", sim.plane.taps);
     assert!(sim.plane.rooms.is_empty(), "rooms left: {:?}", sim.plane.rooms);
     assert!(sim.ports.held.is_empty(), "ports neither carried nor given back: {:?}", sim.ports.held);
     assert!(sim.ports.carried.is_empty(), "ports of legs that are gone: {:?}", sim.ports.carried);

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends a request; gives the status and the body, or `None` when nobody answers there.
+/// Sends a request; gives the status and the body as text, or `None` when nobody answers there.
 pub fn request(
     server: SocketAddr,
     method: &str,
@@ -17,6 +17,18 @@ pub fn request(
     key: Option<&str>,
     body: Option<&Value>,
 ) -> Option<(u16, String)> {
+    let (status, body) = exchange(server, method, path, key, body)?;
+    Some((status, String::from_utf8(body).ok()?))
+}
+
+/// Sends a request; gives the status and the body, or `None` when nobody answers there.
+pub fn exchange(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: Option<&Value>,
+) -> Option<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect_timeout(&server, LIMIT).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     let body = body.map(Value::to_string).unwrap_or_default();
@@ -30,9 +42,10 @@ pub fn request(
     stream.write_all(format!("{head}\r\n{body}").as_bytes()).ok()?;
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).ok()?;
-    let reply = String::from_utf8(reply).ok()?;
-    let (head, body) = reply.split_once("\r\n\r\n")?;
+    let end = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let body = reply.split_off(end + 4);
+    let head = String::from_utf8(reply).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "a chunked reply: {head}");
-    Some((status, body.to_owned()))
+    Some((status, body))
 }

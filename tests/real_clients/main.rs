@@ -11,6 +11,7 @@ mod hears;
 mod http;
 mod phones;
 mod process;
+mod recording;
 mod server;
 mod sipp;
 mod sipp_calls;

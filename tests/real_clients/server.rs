@@ -116,6 +116,23 @@ impl Server {
         value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }
 
+    /// A file of a recording.
+    pub fn file(&self, recording: &str) -> Vec<u8> {
+        let path = format!("/v1.0/recordingfiles/{recording}");
+        let (status, bytes) =
+            http::exchange(self.http, "GET", &path, Some(ACCESS_KEY), None).expect("the server answers HTTP");
+        assert_eq!(status, 200, "{recording}: {}", String::from_utf8_lossy(&bytes));
+        bytes
+    }
+
+    /// Waits until a recording has this status.
+    pub fn wait_for_recording(&self, recording: &str, status: &str) -> Value {
+        wait_for(format!("{recording} to be {status}"), CHANGE_LIMIT, || {
+            let shown = self.api("GET", &format!("/recordings/{recording}"), None);
+            Some(shown).filter(|shown| shown["status"] == status)
+        })
+    }
+
     /// Makes a conference of this type.
     pub fn conference(&self, r#type: &str) -> Conference<'_> {
         self.conference_of(&json!({ "name": "real clients", "type": r#type }))
@@ -149,6 +166,19 @@ impl Conference<'_> {
     /// It, as the API has it now.
     pub fn now(&self) -> Value {
         self.server.api("GET", &format!("/conferences/{}", self.id), None)
+    }
+
+    /// Starts a recording; gives its id once sound comes.
+    pub fn record(&self, body: &Value) -> String {
+        let path = format!("/conferences/{}/recording_start", self.id);
+        let id = text(&self.server.api("POST", &path, Some(body)), "recording_id");
+        self.server.wait_for_recording(&id, "recording");
+        id
+    }
+
+    /// Stops, pauses or resumes the recording that runs.
+    pub fn recording(&self, action: &str) -> Value {
+        self.server.api("POST", &format!("/conferences/{}/recording_{action}", self.id), None)
     }
 
     /// DELETE.

@@ -90,6 +90,11 @@ impl Heard {
         assert!(peak < UNHEARD_PEAK, "{who} hears {tone_hz} Hz at {peak:.0} in {}", self.length());
     }
 
+    /// How long it is.
+    pub fn duration(&self) -> std::time::Duration {
+        std::time::Duration::from_secs_f64(self.samples.len() as f64 / f64::from(self.rate_hz))
+    }
+
     fn length(&self) -> String {
         format!("{} samples at {} Hz", self.samples.len(), self.rate_hz)
     }

@@ -4,3 +4,4 @@ mod alone;
 mod hears;
 mod packets;
 mod phones;
+mod taps;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use confab::id::{LegId, RoomId};
+use confab::id::{LegId, RoomId, TapId};
+use confab::plane::tap::Tap;
 use confab::plane::{
     Clip, Hears, LegMedia, LegStats, MediaPort, PortSource, RangeExhausted, RoomShape, ShardCommand,
     ShardIndex, ShardReport,
@@ -37,6 +38,8 @@ pub struct RecordedLeg {
 pub struct Recorder {
     pub rooms: BTreeMap<RoomId, (ShardIndex, RoomShape)>,
     pub legs: BTreeMap<LegId, RecordedLeg>,
+    /// The taps that run, and of which room.
+    pub taps: BTreeMap<TapId, (RoomId, Tap)>,
     pub added: u64,
     /// Every order, in order.
     pub orders: Vec<ShardCommand>,
@@ -83,6 +86,7 @@ impl DataPlane for Recorder {
                 let (of, _) = self.rooms.remove(&room).expect("closed a room that is not open");
                 assert_eq!(of, shard, "{room:?} closed in another shard");
                 assert!(self.legs.values().all(|leg| leg.room != room), "{room:?} closed with legs in it");
+                assert!(self.taps.values().all(|(of, _)| *of != room), "{room:?} closed with taps on it");
             }
             ShardCommand::AddLeg { leg, room, port, media, hears, .. } => {
                 assert_eq!(
@@ -130,6 +134,14 @@ impl DataPlane for Recorder {
                 } else {
                     self.listening.remove(&leg);
                 }
+            }
+            ShardCommand::StartTap { room, tap } => {
+                assert!(self.rooms.contains_key(&room), "{tap:?} in no room");
+                assert!(self.taps.insert(tap.id(), (room, tap)).is_none(), "a tap started twice");
+            }
+            ShardCommand::StopTap { room, tap } => {
+                let (of, _) = self.taps.remove(&tap).expect("stopped a tap that runs");
+                assert_eq!(of, room, "{tap:?} stopped in another room");
             }
             ShardCommand::RemoveLeg { leg } => {
                 self.end_play(now, leg);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use confab::bridge::command::{Command, ConferenceChange, NewConference, NewFlow, Reply};
 use confab::bridge::flow::outside::{Errand, ErrandResult};
 use confab::bridge::flow::{Flow as CallFlow, Program};
+use confab::bridge::recording::RecordOrder;
 use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
@@ -49,6 +50,8 @@ pub struct Sim<D: DataPlane = Recorder> {
     pub link: Link,
     pub rng: Rng,
     pub kept: Kept,
+    /// What the one who writes recordings was told.
+    pub recorder: Vec<RecordOrder>,
     pub notes: Vec<Note>,
     pub drained: bool,
     /// What flows asked of the outside and was not answered.
@@ -84,6 +87,7 @@ impl<D: DataPlane> Sim<D> {
             phones: Vec::new(),
             link: Link::CLEAN,
             kept: Kept::default(),
+            recorder: Vec::new(),
             notes: Vec::new(),
             drained: false,
             errands: Vec::new(),
@@ -259,6 +263,7 @@ impl<D: DataPlane> Sim<D> {
         let (flows, running) = self.kept.restored_flows();
         self.bridge.restore_flows(self.both(), flows, running);
         self.errands.clear();
+        self.bridge.restore_recordings(self.kept.open_recordings());
         self.bridge.restore(self.both(), conferences, open);
         self.carry_outputs();
     }
@@ -288,6 +293,7 @@ impl<D: DataPlane> Sim<D> {
                     self.ports.follow(&command);
                     self.plane.command(self.now, shard, &command);
                 }
+                Output::Record(order) => self.recorder.push(order),
                 Output::Persist(change) => self.kept.keep(change),
                 Output::Reply { ticket, reply } => {
                     assert_eq!(ticket, 77);

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use confab::bridge::event::{Change, ConferenceRecord, Event};
 use confab::bridge::flow::{Activeflow, Flow};
-use confab::bridge::resource::{ConferenceStatus, Conferencecall, ConferencecallStatus};
-use confab::id::{ActiveflowId, ConferenceId, ConferencecallId, FlowId};
+use confab::bridge::resource::{
+    ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
+};
+use confab::id::{ActiveflowId, ConferenceId, ConferencecallId, FlowId, RecordingId};
 use confab::time::Timestamp;
 
 /// What would be on disk.
@@ -14,6 +16,7 @@ use confab::time::Timestamp;
 pub struct Kept {
     pub conferences: BTreeMap<ConferenceId, ConferenceRecord>,
     pub calls: BTreeMap<ConferencecallId, Conferencecall>,
+    pub recordings: BTreeMap<RecordingId, Recording>,
     pub events: BTreeMap<ConferenceId, Vec<Event>>,
     pub flows: BTreeMap<FlowId, Flow>,
     pub activeflows: BTreeMap<ActiveflowId, Activeflow>,
@@ -51,6 +54,12 @@ impl Kept {
                 }
                 self.activeflows.insert(run.id, *run);
             }
+            Change::Recording(recording) => {
+                if let Some(before) = self.recordings.get(&recording.id) {
+                    assert!(before.status <= recording.status, "{before:?} went back to {recording:?}");
+                }
+                self.recordings.insert(recording.id, *recording);
+            }
             Change::Event { conference, event, .. } => {
                 let events = self.events.entry(conference).or_default();
                 assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
@@ -75,6 +84,10 @@ impl Kept {
         let flows = self.flows.values().filter(|flow| flow.tm_delete == Timestamp::NEVER);
         let running = self.activeflows.values().filter(|run| run.tm_end.is_none());
         (flows.cloned().collect(), running.cloned().collect())
+    }
+    /// The recordings that had not ended, as a restart gets them.
+    pub fn open_recordings(&self) -> Vec<Recording> {
+        self.recordings.values().filter(|of| of.status != RecordingStatus::Ended).cloned().collect()
     }
 
     /// The types of a conference's events, in order.

@@ -67,6 +67,9 @@ pub enum FlowStage {
     Pre,
     /// At the end of the conference (`post_flow_id`).
     Post,
+    /// When a recording has ended (`on_end_flow_id`).
+    #[serde(rename = "recording_end")]
+    RecordingEnd,
 }
 
 /// How a step went.

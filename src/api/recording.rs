@@ -1,0 +1,271 @@
+//! `/v1.0/recordings` and their files, and the calls of a conference that start and stop them.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, ETAG, IF_RANGE, RANGE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use tower::ServiceExt as _;
+use tower_http::services::ServeFile;
+
+use super::auth::Owner;
+use super::body::{Fields, wrong};
+use super::error::{ApiError, Reason};
+use super::openapi::{ChangeErrors, FileErrors, ReadErrors};
+use super::page::{ListBody, Params, PathId, parse_uuid};
+use super::schema::NewRecordingBody;
+use super::{Answer, Shared, SharedState, unexpected};
+use crate::bridge::command::{Command, NewRecording, RECORDING_MAX_S, Reply};
+use crate::bridge::resource::{Conference, Recording, RecordingFormat, RecordingStatus};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
+use crate::record::Part;
+use crate::store::EndedRecording;
+use crate::time::Timestamp;
+
+/// What a recording is called in messages.
+const WHAT: &str = "recording";
+/// What is appended to a recording's id for its marks.
+const MARKS_SUFFIX: &str = ".json";
+
+/// Starts to record the conference.
+#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_start", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The conference")), request_body = NewRecordingBody,
+    responses((status = 200, description = "The conference, with its `recording_id`", body = Conference), ChangeErrors))]
+pub(super) async fn start(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+    mut fields: Fields,
+) -> Result<Json<Conference>, ApiError> {
+    let new = new_recording(&mut fields)?;
+    let id = ConferenceId(id);
+    shared.change_conference(customer, id, Command::StartRecording { customer, id, new }).await
+}
+
+/// Stops the recording that runs.
+#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_stop", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The conference")),
+    responses((status = 200, description = "The conference, without `recording_id`", body = Conference), ChangeErrors))]
+pub(super) async fn stop(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+) -> Result<Json<Conference>, ApiError> {
+    let id = ConferenceId(id);
+    shared.change_conference(customer, id, Command::StopRecording { customer, id }).await
+}
+
+/// Makes the recording silent; its time goes on.
+#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_pause", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The conference")),
+    responses((status = 200, description = "The conference", body = Conference), ChangeErrors))]
+pub(super) async fn pause(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+) -> Result<Json<Conference>, ApiError> {
+    let id = ConferenceId(id);
+    shared.change_conference(customer, id, Command::PauseRecording { customer, id, pause: true }).await
+}
+
+/// Ends the recording's silence.
+#[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_resume", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The conference")),
+    responses((status = 200, description = "The conference", body = Conference), ChangeErrors))]
+pub(super) async fn resume(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+) -> Result<Json<Conference>, ApiError> {
+    let id = ConferenceId(id);
+    shared.change_conference(customer, id, Command::PauseRecording { customer, id, pause: false }).await
+}
+
+/// Lists the customer's recordings, newest first, deleted ones left out.
+#[utoipa::path(get, path = "/v1.0/recordings", tag = "recordings", params(
+    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
+    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    ("reference_id" = Option<Uuid>, Query, description = "Only of this conference"),
+), responses((status = 200, description = "A page", body = ListBody<Recording>), ReadErrors))]
+pub(super) async fn list(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    params: Params,
+) -> Result<Json<ListBody<Recording>>, ApiError> {
+    let (after, size) = params.page()?;
+    let conference = params.uuid("reference_id")?.map(ConferenceId);
+    let mut page = shared.state.store.recordings(customer, conference, after, size).await?;
+    let open =
+        page.rows.iter().filter(|row| row.status != RecordingStatus::Ended).map(|row| row.id).collect();
+    let live = shared.live_recordings(customer, open).await?;
+    let mut live: HashMap<RecordingId, Recording> = live.into_iter().map(|row| (row.id, row)).collect();
+    for row in &mut page.rows {
+        if let Some(newer) = live.remove(&row.id) {
+            *row = newer;
+        }
+    }
+    Ok(Json(page.into()))
+}
+
+/// Shows a recording, also after it was deleted.
+#[utoipa::path(get, path = "/v1.0/recordings/{id}", tag = "recordings", params(("id" = Uuid, Path, description = "The recording")),
+    responses((status = 200, description = "The recording", body = Recording), ReadErrors))]
+pub(super) async fn read(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+) -> Result<Json<Recording>, ApiError> {
+    shared.find_recording(customer, RecordingId(id)).await.map(Json)
+}
+
+/// Deletes a recording that has ended, and its files. A second time it changes nothing.
+#[utoipa::path(delete, path = "/v1.0/recordings/{id}", tag = "recordings", params(("id" = Uuid, Path, description = "The recording")),
+    responses((status = 200, description = "The deleted recording", body = Recording), ChangeErrors))]
+pub(super) async fn delete(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    PathId(id): PathId,
+) -> Result<Json<Recording>, ApiError> {
+    let id = RecordingId(id);
+    if !shared.live_recordings(customer, vec![id]).await?.is_empty() {
+        return Err(still_running());
+    }
+    match shared.state.store.delete_recording(customer, id, shared.wall()).await? {
+        EndedRecording::Deleted(recording) => {
+            let folder = shared.state.recordings.clone();
+            let removed = tokio::task::spawn_blocking(move || folder.remove(id)).await;
+            match removed.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked))) {
+                Ok(()) => Ok(Json(*recording)),
+                Err(error) => {
+                    tracing::error!(recording = %id, %error, "the files of a deleted recording stay");
+                    Err(ApiError::new(Reason::Internal, "its files could not be removed; delete it again"))
+                }
+            }
+        }
+        EndedRecording::Unknown => Err(ApiError::no_such(WHAT)),
+        // It ended, but the disk could not be told yet.
+        EndedRecording::Live => Err(ApiError::new(
+            Reason::NotDurable,
+            "the recording has ended, but that is not on disk yet; try again",
+        )),
+    }
+}
+
+/// Gives a recording's file. With `.json` after the id: the marks of its tracks, a JSON object a line.
+#[utoipa::path(get, path = "/v1.0/recordingfiles/{id}", tag = "recordings", params(
+    ("id" = String, Path, description = "The recording, with `.json` appended for its marks"),
+    ("track" = Option<Uuid>, Query, description = "Only what this conferencecall said, as WAV"),
+    ("Range" = Option<String>, Header, description = "Which bytes"),
+    ("If-Range" = Option<String>, Header, description = "The ETag that `Range` holds for"),
+), responses(
+    (status = 200, description = "The file", content((Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (String = "application/x-ndjson"))),
+    (status = 206, description = "A part of the file", content((Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (String = "application/x-ndjson"))),
+    FileErrors))]
+pub(super) async fn file(
+    State(shared): State<SharedState>,
+    Owner(customer): Owner,
+    Path(name): Path<String>,
+    params: Params,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (id, wants_marks) = match name.strip_suffix(MARKS_SUFFIX) {
+        Some(id) => (id, true),
+        None => (name.as_str(), false),
+    };
+    let id = parse_uuid(id)
+        .map(RecordingId)
+        .ok_or_else(|| ApiError::field(Reason::InvalidPath, "id", "must be a hyphened UUID"))?;
+    let recording = shared.find_recording(customer, id).await?;
+    if recording.tm_delete != Timestamp::NEVER {
+        return Err(ApiError::no_such(WHAT));
+    }
+    if recording.status != RecordingStatus::Ended {
+        return Err(still_running());
+    }
+    let part = match params.uuid("track")? {
+        _ if wants_marks => Part::Marks,
+        Some(call) => Part::Track(ConferencecallId(call)),
+        None => Part::Mix(recording.format),
+    };
+    shared.serve_file(id, part, request.headers()).await
+}
+
+fn still_running() -> ApiError {
+    ApiError::new(Reason::WrongStatus, "the recording has not ended; stop it first")
+}
+
+fn new_recording(fields: &mut Fields) -> Result<NewRecording, ApiError> {
+    let format = match fields.text("format")?.as_deref() {
+        None | Some("wav") => RecordingFormat::Wav,
+        Some("ogg") => RecordingFormat::Ogg,
+        Some(_) => return Err(wrong("format", "must be one of wav, ogg")),
+    };
+    Ok(NewRecording {
+        format,
+        duration_s: fields.number("duration", RECORDING_MAX_S)?.unwrap_or(0),
+        on_end_flow_id: fields.flow("on_end_flow_id")?.unwrap_or(FlowId::NIL),
+        tracks: fields.flag("tracks")?.unwrap_or(false),
+    })
+}
+
+impl Shared {
+    /// The live state of those of these recordings that have not ended.
+    async fn live_recordings(
+        &self,
+        customer: CustomerId,
+        ids: Vec<RecordingId>,
+    ) -> Result<Vec<Recording>, ApiError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.ask(Command::ReadRecordings { customer, ids }).await? {
+            Answer::Reply(Reply::Recordings(live)) => Ok(live),
+            Answer::Reply(other) => Err(unexpected(&other)),
+            Answer::NotHeld => Ok(Vec::new()),
+        }
+    }
+
+    /// A recording of this customer: as it is now, or as it ended.
+    async fn find_recording(&self, customer: CustomerId, id: RecordingId) -> Result<Recording, ApiError> {
+        if let Some(live) = self.live_recordings(customer, vec![id]).await?.pop() {
+            return Ok(live);
+        }
+        self.state.store.recording(customer, id).await?.ok_or_else(|| ApiError::no_such(WHAT))
+    }
+
+    /// Streams a file, or the part of it that is asked for (RFC 9110 §14).
+    async fn serve_file(&self, id: RecordingId, part: Part, asked: &HeaderMap) -> Result<Response, ApiError> {
+        let path = self.state.recordings.path(id, part);
+        let of_size = tokio::fs::metadata(&path).await.map(|file| file.len());
+        let Ok(size) = of_size else { return Err(ApiError::no_such("file of this recording")) };
+        // A file of an ended recording never changes.
+        let etag = format!("\"{id}-{size}\"");
+        let mut request = Request::new(Body::empty());
+        let holds = asked.get(IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == etag.as_bytes());
+        if let Some(range) = asked.get(RANGE).filter(|_| holds) {
+            request.headers_mut().insert(RANGE, range.clone());
+        }
+        let media_type = part.media_type();
+        let mime = media_type.parse().map_err(|_| ApiError::new(Reason::Internal, "internal error"))?;
+        let served = ServeFile::new_with_mime(&path, &mime).oneshot(request).await;
+        let mut response = served.into_response();
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(ApiError::new(
+                Reason::RangeNotSatisfiable,
+                format!("the file has {size} bytes; `Range` asks for others"),
+            ));
+        }
+        let headers = response.headers_mut();
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
+            headers.insert(ETAG, etag);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+            headers.insert(CONTENT_DISPOSITION, disposition);
+        }
+        Ok(response)
+    }
+}
