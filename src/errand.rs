@@ -2,18 +2,19 @@
 //! of its own, bounded in time, size and number, and its result goes back into the control task's
 //! inbox.
 
-pub mod http;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::Semaphore;
 
-use crate::bridge::flow::outside::{Errand, ErrandResult};
-use crate::prompt::Prompts;
-use crate::speech::voice::Voice;
+use crate::bridge::flow::outside::{Errand, ErrandResult, Method};
+use crate::net::http::{self, Failure, HttpClient};
+use crate::prompt::{FETCH_MAX_BYTES, Prompts};
+use crate::speech::voice::{Engine, Voice};
 use crate::time::Duration;
-use http::{HttpClient, HttpError};
 
 /// Errands at once, those that wait for their turn included; one more fails.
 pub const ERRANDS_MAX: usize = 1024;
@@ -23,6 +24,10 @@ pub const REQUESTS_MAX: usize = 128;
 pub const SPEAKERS_MAX: usize = 2;
 /// How long an errand may take, its waiting included.
 pub const ERRAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one HTTP request may take, redirects and answer included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Redirects that a request of a flow follows; the speech engine's follows none.
+pub const REDIRECTS_MAX: usize = 5;
 /// Bytes kept of an answer to a webhook or a `fetch`.
 pub const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
@@ -72,18 +77,33 @@ struct Inner {
 
 impl Errands {
     /// Errands of these settings.
-    pub fn new(settings: Settings) -> Self {
-        let http = HttpClient::new(settings.allow_private);
+    ///
+    /// # Errors
+    /// When there can be no TLS.
+    pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
+        let asking = http::Settings {
+            timeout: REQUEST_TIMEOUT,
+            allow_private: settings.allow_private,
+            answer_max: ANSWER_MAX_BYTES,
+            redirects_max: REDIRECTS_MAX,
+        };
+        let fetching = http::Settings { answer_max: FETCH_MAX_BYTES, ..asking };
+        // Whoever configures the engine may have it in his own network, and at one place.
+        let speaking = http::Settings { allow_private: true, redirects_max: 0, ..fetching };
+        let engine = match settings.speech_url {
+            Some(url) => Some(Engine { url, http: HttpClient::new(speaking)? }),
+            None => None,
+        };
         let inner = Inner {
-            prompts: Prompts::new(http.clone()),
-            voice: Voice::new(http.clone(), settings.speech_url),
-            http,
+            http: HttpClient::new(asking)?,
+            prompts: Prompts::new(HttpClient::new(fetching)?),
+            voice: Voice::new(engine),
             admitted: Arc::new(Semaphore::new(ERRANDS_MAX)),
             requests: Semaphore::new(REQUESTS_MAX),
             speakers: Semaphore::new(SPEAKERS_MAX),
             counts: Counts::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Starts an errand, whose result `deliver` takes; or gives its result at once when too many run.
@@ -125,15 +145,29 @@ impl Errands {
 }
 
 impl Inner {
+    /// Sends a request; a GET has no body.
+    async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        content_type: &str,
+        body: String,
+    ) -> Result<http::Answer, Failure> {
+        let (content_type, body) =
+            if method == Method::Get { ("", String::new()) } else { (content_type, body) };
+        self.http.send(http::request(wire_method(method), url, content_type, body.into())?).await
+    }
+
     async fn run(&self, errand: Errand) -> ErrandResult {
         let closed = || ErrandResult::Failed("the server stops".to_owned());
         match errand {
             Errand::Http { method, url, content_type, body } => {
                 let Ok(_turn) = self.requests.acquire().await else { return closed() };
-                let sent = self.http.send(method, &url, &content_type, body, ANSWER_MAX_BYTES);
-                match sent.await {
-                    Ok(answer) => ErrandResult::Http { status: answer.status, body: answer.body },
-                    Err(HttpError(why)) => ErrandResult::Failed(why),
+                match self.request(method, &url, &content_type, body).await {
+                    Ok(answer) => {
+                        ErrandResult::Http { status: answer.status.as_u16(), body: answer.body.into() }
+                    }
+                    Err(failure) => ErrandResult::Failed(failure.to_string()),
                 }
             }
             Errand::Sound { url } => {
@@ -148,72 +182,12 @@ impl Inner {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bridge::flow::outside::Method;
-
-    fn request(url: String) -> Errand {
-        Errand::Http {
-            method: Method::Post,
-            url,
-            content_type: "text/plain".to_owned(),
-            body: "x".to_owned(),
-        }
-    }
-
-    async fn result(errands: &Errands, errand: Errand) -> ErrandResult {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let refused = errands.start(errand, move |result| async move { drop(tell.send(result)) });
-        assert_eq!(refused, None);
-        told.await.expect("every errand has a result")
-    }
-
-    #[tokio::test]
-    async fn private_addresses_are_asked_only_where_allowed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let guarded = Errands::new(Settings::default());
-        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
-            let ErrandResult::Failed(why) = result(&guarded, request(format!("http://{host}:{port}/"))).await
-            else {
-                panic!("{host} was asked")
-            };
-            assert!(why.contains("private"), "{host}: {why}");
-        }
-        let open = Errands::new(Settings { allow_private: true, ..Settings::default() });
-        let answering = tokio::spawn(async move {
-            use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-            let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut request = [0; 4096];
-            let length = stream.read(&mut request).await.expect("a request");
-            let long = "y".repeat(ANSWER_MAX_BYTES + 1);
-            let answer = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{long}", long.len());
-            let _ = stream.write_all(answer.as_bytes()).await;
-            String::from_utf8_lossy(&request[..length]).into_owned()
-        });
-        let ErrandResult::Http { status, body } =
-            result(&open, request(format!("http://127.0.0.1:{port}/path"))).await
-        else {
-            panic!("no answer")
-        };
-        assert_eq!((status, body.len()), (404, ANSWER_MAX_BYTES), "cut at the limit");
-        let sent = answering.await.expect("it answered");
-        assert!(sent.starts_with("POST /path HTTP/1.1\r\n") && sent.contains("text/plain"), "{sent}");
-        assert_eq!((guarded.counters().failed, open.counters().done), (3, 1));
-    }
-
-    #[tokio::test]
-    async fn no_more_than_so_many_run_at_once() {
-        // Nobody accepts: the requests wait.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/", listener.local_addr().expect("bound"));
-        let errands = Errands::new(Settings { allow_private: true, ..Settings::default() });
-        let start = || errands.start(request(url.clone()), |_| async {});
-        for _ in 0..ERRANDS_MAX {
-            assert_eq!(start(), None);
-        }
-        assert!(matches!(start(), Some(ErrandResult::Failed(_))));
-        assert_eq!(errands.counters().refused, 1);
+fn wire_method(method: Method) -> hyper::Method {
+    match method {
+        Method::Get => hyper::Method::GET,
+        Method::Post => hyper::Method::POST,
+        Method::Put => hyper::Method::PUT,
+        Method::Patch => hyper::Method::PATCH,
+        Method::Delete => hyper::Method::DELETE,
     }
 }

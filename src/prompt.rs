@@ -7,12 +7,13 @@ mod resample;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use hyper::Method;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::bridge::flow::outside::Method;
-use crate::errand::http::HttpClient;
 use crate::media::room::RATE_HZ;
 use crate::net::clock::Clock;
+use crate::net::http::{Failure, HttpClient, request};
 use crate::plane::Clip;
 use crate::time::{Duration, Instant};
 pub use decode::{DecodeError, decode};
@@ -44,7 +45,7 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// No prompt is kept.
+    /// No prompt is kept. The client reads [`FETCH_MAX_BYTES`] of a sound.
     pub fn new(http: HttpClient) -> Self {
         let decoders = Arc::new(Semaphore::new(DECODERS_MAX));
         Self { http, clock: Clock::new(), kept: Arc::default(), decoders }
@@ -70,16 +71,15 @@ impl Prompts {
     }
 
     async fn fetch(&self, url: &str) -> Result<Arc<Clip>, String> {
-        let answer = self.http.send(Method::Get, url, "", String::new(), FETCH_MAX_BYTES).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        if !(200..300).contains(&answer.status) {
-            return Err(format!("HTTP {}", answer.status));
+        let failed = |failure: Failure| failure.to_string();
+        let request = request(Method::GET, url, "", Bytes::new()).map_err(failed)?;
+        let answer = self.http.send(request).await.map_err(failed)?;
+        if !answer.status.is_success() {
+            return Err(format!("HTTP {}", answer.status.as_u16()));
         }
-        if answer.is_cut {
-            return Err(format!("the sound is longer than {FETCH_MAX_BYTES} bytes"));
-        }
+        let sound = answer.whole().map_err(failed)?;
         let _turn = self.decoders.acquire().await.map_err(|_| "the server stops".to_owned())?;
-        clip_of(answer.body).await
+        clip_of(sound.into()).await
     }
 }
 

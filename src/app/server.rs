@@ -143,10 +143,10 @@ impl Server {
             Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
                 .map_err(|error| Failure::media(&error))?;
         let metrics = Metrics::new();
-        let errands = Errands::new(wiring::errands(&config));
+        let no_tls = |error| Failure::other("the TLS library cannot be used", &error);
+        let errands = Errands::new(wiring::errands(&config)).map_err(no_tls)?;
         gather::register(&metrics, &control, &transports, &media);
-        let client = HttpClient::new(wiring::webhook_client(&config))
-            .map_err(|error| Failure::other("the TLS library cannot be used", &error))?;
+        let client = HttpClient::new(wiring::webhook_client(&config)).map_err(no_tls)?;
         let webhooks = webhook::spawn(webhook::Setup {
             store: store.clone(),
             writer: writes.clone(),

@@ -18,7 +18,7 @@ use crate::webhook;
 
 /// Digits of the name that RTCP gives this run (RFC 7022 §4.2: random, at least 96 bits).
 const CNAME_DIGITS: usize = 24;
-/// The longest answer to a webhook that is read, in bytes; of it only the code counts.
+/// Bytes that are read of an answer to a webhook; of it only the code counts.
 const WEBHOOK_ANSWER_MAX: usize = 64 * 1024;
 
 /// The SIP transports' settings.
@@ -74,6 +74,8 @@ pub(super) fn webhook_client(config: &Config) -> http::Settings {
         timeout: config.webhook.timeout,
         allow_private: config.webhook.allow_private,
         answer_max: WEBHOOK_ANSWER_MAX,
+        // An event is told to whom its customer named, and to nobody else.
+        redirects_max: 0,
     }
 }
 

@@ -1,7 +1,12 @@
-//! HTTP to servers that others chose: bounded in time and size, no redirects, no proxy, and, unless
-//! allowed, not to addresses that only this machine or its network can reach.
+//! HTTP to servers that others chose: bounded in time and size, no proxy, and, unless allowed, not to
+//! addresses that only this machine or its network can reach. The guard looks at the address that the
+//! connection is made to, of every hop anew.
 
 mod address;
+mod redirect;
+mod request;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -10,9 +15,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +28,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::time::Duration;
 pub use address::is_private;
+pub use request::request;
 
 /// Idle connections kept to one server.
 const IDLE_PER_HOST_MAX: usize = 32;
@@ -31,12 +38,14 @@ const IDLE_KEPT: Duration = Duration::from_secs(30);
 /// What is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a request may take, answer included.
+    /// How long a request may take, redirects and answer included.
     pub timeout: Duration,
     /// Whether private, loopback and link-local addresses may be asked.
     pub allow_private: bool,
-    /// The longest answer that is read, in bytes.
+    /// The most that is read of an answer's body, in bytes.
     pub answer_max: usize,
+    /// Redirects that are followed; of none, each is an answer like others.
+    pub redirects_max: usize,
 }
 
 /// An answer.
@@ -44,13 +53,28 @@ pub struct Settings {
 pub struct Answer {
     /// Its code.
     pub status: StatusCode,
-    /// Its body.
+    /// Its body, up to [`Settings::answer_max`].
     pub body: Bytes,
+    /// The body was longer.
+    pub is_cut: bool,
+}
+
+impl Answer {
+    /// Its body, for whom a part of it is of no use.
+    ///
+    /// # Errors
+    /// When it was longer than what is read.
+    pub fn whole(self) -> Result<Bytes, Failure> {
+        if self.is_cut { Err(Failure::TooLong(self.body.len())) } else { Ok(self.body) }
+    }
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
+    /// It cannot be asked at all.
+    #[error("{0}")]
+    Unaskable(&'static str),
     /// It took too long.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -60,16 +84,23 @@ pub enum Failure {
     /// The answer is longer than allowed.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
+    /// It leads from one place to the next and on.
+    #[error("there are more than {0} redirects")]
+    Redirects(usize),
     /// No connection, or it broke.
     #[error("{0}")]
     Broken(String),
 }
+
+/// Tells an address that may not be asked.
+type Guard = fn(IpAddr) -> bool;
 
 /// A client; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
     settings: Settings,
+    refuses: Guard,
 }
 
 impl HttpClient {
@@ -78,8 +109,11 @@ impl HttpClient {
     /// # Errors
     /// When the TLS library has no protocol in common with itself, which no build has.
     pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
-        let mut connector =
-            HttpConnector::new_with_resolver(Resolver { allow_private: settings.allow_private });
+        Self::guarded(settings, if settings.allow_private { |_| false } else { is_private })
+    }
+
+    fn guarded(settings: Settings, refuses: Guard) -> Result<Self, rustls::Error> {
+        let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.timeout));
@@ -98,37 +132,65 @@ impl HttpClient {
             .pool_idle_timeout(IDLE_KEPT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .build(connector);
-        Ok(Self { client, settings })
+        Ok(Self { client, settings, refuses })
     }
 
-    /// Sends a request and reads its answer whole. Redirects are answers like others.
+    /// Sends a request and reads its answer, following redirects as far as the settings say.
     ///
     /// # Errors
-    /// When there is no answer, or not in time, or too long, or from where it must not be.
+    /// When there is no answer, or not in time, or from where it must not be.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, Failure> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        // A host that is an address is not resolved, so the resolver cannot refuse it.
-        let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-        if !self.settings.allow_private && literal.is_some_and(is_private) {
-            return Err(Failure::Private(host));
-        }
-        let exchange = async {
-            let response =
-                self.client.request(request.map(Full::new)).await.map_err(|error| failure(&error, &host))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, self.settings.answer_max).collect().await.map_err(|error| {
-                if error.is::<http_body_util::LengthLimitError>() {
-                    Failure::TooLong(self.settings.answer_max)
-                } else {
-                    Failure::Broken(format!("the answer broke off: {error}"))
-                }
-            })?;
-            Ok(Answer { status: head.status, body: body.to_bytes() })
-        };
-        match tokio::time::timeout(self.settings.timeout, exchange).await {
+        match tokio::time::timeout(self.settings.timeout, self.exchange(request)).await {
             Ok(done) => done,
             Err(_) => Err(Failure::TimedOut(self.settings.timeout)),
         }
+    }
+
+    async fn exchange(&self, mut request: Request<Bytes>) -> Result<Answer, Failure> {
+        let mut followed = 0;
+        loop {
+            let response = self.ask(request.clone()).await?;
+            if self.settings.redirects_max == 0 {
+                return self.read(response).await;
+            }
+            let Some(next) = redirect::next(request, response.status(), response.headers())? else {
+                return self.read(response).await;
+            };
+            if followed == self.settings.redirects_max {
+                return Err(Failure::Redirects(followed));
+            }
+            followed += 1;
+            request = next;
+        }
+    }
+
+    /// Asks one server, if it may be asked.
+    async fn ask(&self, request: Request<Bytes>) -> Result<Response<Incoming>, Failure> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        // A host that is an address is not resolved, so the resolver cannot refuse it.
+        let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        if literal.is_some_and(self.refuses) {
+            return Err(Failure::Private(host));
+        }
+        self.client.request(request.map(Full::new)).await.map_err(|error| failure(&error, &host))
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, Failure> {
+        let (head, mut incoming) = response.into_parts();
+        let mut answer = Answer { status: head.status, body: Bytes::new(), is_cut: false };
+        let mut body = BytesMut::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|error| Failure::Broken(format!("the answer broke off: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let room = self.settings.answer_max - body.len();
+            body.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                answer.is_cut = true;
+                break;
+            }
+        }
+        answer.body = body.freeze();
+        Ok(answer)
     }
 }
 
@@ -160,7 +222,7 @@ struct PrivateAddress;
 /// made to an address that was looked at, whatever the name says a moment later.
 #[derive(Clone, Copy, Debug)]
 struct Resolver {
-    allow_private: bool,
+    refuses: Guard,
 }
 
 impl tower::Service<Name> for Resolver {
@@ -173,11 +235,11 @@ impl tower::Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let allow_private = self.allow_private;
+        let refuses = self.refuses;
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let allowed: Vec<SocketAddr> =
-                found.iter().filter(|address| allow_private || !is_private(address.ip())).copied().collect();
+                found.iter().filter(|address| !refuses(address.ip())).copied().collect();
             if allowed.is_empty() && !found.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, PrivateAddress));
             }

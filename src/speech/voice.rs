@@ -3,28 +3,37 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::bridge::flow::outside::Method;
-use crate::errand::http::HttpClient;
+use hyper::Method;
+
 use crate::media::room::RATE_HZ;
+use crate::net::http::{Failure, HttpClient, request};
 use crate::plane::Clip;
-use crate::prompt::{FETCH_MAX_BYTES, clip_of, resample};
+use crate::prompt::{clip_of, resample};
 
 /// Characters of a text that are spoken; what is over is not.
 pub const TEXT_MAX: usize = 4096;
 /// The language of the built-in voice.
 const LANGUAGE: &str = "en";
 
+/// The engine that an operator set up.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Where it is: the operator's choice, so it may be a private address.
+    pub url: String,
+    /// Asks it; what it may read limits the sound.
+    pub http: HttpClient,
+}
+
 /// The voice of the server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Voice {
-    http: HttpClient,
-    engine_url: Option<String>,
+    engine: Option<Engine>,
 }
 
 impl Voice {
-    /// The built-in voice, or the engine at this URL.
-    pub fn new(http: HttpClient, engine_url: Option<String>) -> Self {
-        Self { http, engine_url }
+    /// This engine, or the built-in voice.
+    pub fn new(engine: Option<Engine>) -> Self {
+        Self { engine }
     }
 
     /// Speaks a text.
@@ -33,23 +42,26 @@ impl Voice {
     /// When the language is not spoken here, or the engine fails; and why.
     pub async fn speak(&self, text: &str, language: &str) -> Result<Arc<Clip>, String> {
         let text: String = text.chars().take(TEXT_MAX).collect();
-        match &self.engine_url {
-            Some(url) => self.ask(url, &text, language).await,
+        match &self.engine {
+            Some(engine) => engine.speak(&text, language).await,
             None if speaks(language) => speak_here(text).await,
             None => {
                 Err(format!("the built-in voice speaks {LANGUAGE}, not {language}; see speech.voice_url"))
             }
         }
     }
+}
 
-    async fn ask(&self, url: &str, text: &str, language: &str) -> Result<Arc<Clip>, String> {
+impl Engine {
+    async fn speak(&self, text: &str, language: &str) -> Result<Arc<Clip>, String> {
+        let failed = |failure: Failure| format!("the speech engine: {failure}");
         let body = serde_json::json!({ "text": text, "language": language }).to_string();
-        let answer = self.http.send(Method::Post, url, "application/json", body, FETCH_MAX_BYTES).await;
-        let answer = answer.map_err(|error| format!("the speech engine: {error}"))?;
-        if !(200..300).contains(&answer.status) || answer.is_cut {
-            return Err(format!("the speech engine answered HTTP {}", answer.status));
+        let request = request(Method::POST, &self.url, "application/json", body.into()).map_err(failed)?;
+        let answer = self.http.send(request).await.map_err(failed)?;
+        if !answer.status.is_success() {
+            return Err(format!("the speech engine answered HTTP {}", answer.status.as_u16()));
         }
-        clip_of(answer.body).await
+        clip_of(answer.whole().map_err(failed)?.into()).await
     }
 }
 
@@ -62,7 +74,7 @@ fn speaks(language: &str) -> bool {
 /// Speaking keeps a core busy: it runs beside the tasks.
 async fn speak_here(text: String) -> Result<Arc<Clip>, String> {
     let spoken = tokio::task::spawn_blocking(move || {
-        let audio = engine().synthesize(&text);
+        let audio = built_in().synthesize(&text);
         let samples: Vec<f32> = audio.samples.iter().map(|s| f32::from(*s) / 32_768.0).collect();
         Clip::new(RATE_HZ, resample(&samples, audio.sample_rate.max(1), RATE_HZ))
     });
@@ -74,7 +86,7 @@ async fn speak_here(text: String) -> Result<Arc<Clip>, String> {
 }
 
 /// Built once: it reads its tables.
-fn engine() -> &'static flite_rs::Engine {
+fn built_in() -> &'static flite_rs::Engine {
     static ENGINE: OnceLock<flite_rs::Engine> = OnceLock::new();
     ENGINE.get_or_init(flite_rs::Engine::new)
 }
@@ -84,7 +96,7 @@ mod tests {
     use super::*;
 
     fn voice() -> Voice {
-        Voice::new(HttpClient::new(false), None)
+        Voice::new(None)
     }
 
     #[tokio::test]

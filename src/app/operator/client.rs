@@ -35,7 +35,8 @@ impl Client {
                 "set CONFAB_ACCESSKEY=vb_…: `confab serve` prints the first key once, on its first start";
             Failure::advice("an access key is needed".to_owned(), vec![next.to_owned()])
         })?;
-        let settings = Settings { timeout: TIMEOUT, allow_private: true, answer_max: ANSWER_MAX };
+        let settings =
+            Settings { timeout: TIMEOUT, allow_private: true, answer_max: ANSWER_MAX, redirects_max: 0 };
         let http = HttpClient::new(settings)
             .map_err(|error| Failure::other("the TLS library cannot be used", &error))?;
         Ok(Client { base: base(&connection.http), bearer, http })
@@ -55,14 +56,16 @@ impl Client {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer =
             self.http.send(request).await.map_err(|failure| self.unreachable(&failure.to_string()))?;
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        if answer.status.is_success() {
+        let status = answer.status;
+        let body = answer.whole().map_err(|failure| self.unreachable(&failure.to_string()))?;
+        let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() {
             return Ok(json);
         }
         let error = &json["error"];
         let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
         let message = match text("message") {
-            message if message.is_empty() => format!("the server answered {}; is it confab?", answer.status),
+            message if message.is_empty() => format!("the server answered {status}; is it confab?"),
             message => format!("refused: {message}"),
         };
         let id = text("request_id");

@@ -21,31 +21,27 @@ fn is_private_v4(ip: Ipv4Addr) -> bool {
         || a == 0
         || a >= 240
         // RFC 6598: shared by a carrier's customers. RFC 2544: benchmarks. RFC 6890: protocol assignments.
+        // RFC 7526: relays of 6to4.
         || (a == 100 && (b & 0xc0) == 64)
         || (a == 198 && (b & 0xfe) == 18)
         || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
 }
 
 fn is_private_v6(ip: Ipv6Addr) -> bool {
-    let segments = ip.segments();
-    // Those that carry an IPv4 address are as private as it is: NAT64 (RFC 6052) and 6to4 (RFC 3056).
-    let embedded = match segments {
+    match ip.segments() {
+        // Those that carry an IPv4 address are as private as it is: NAT64 (RFC 6052) and 6to4 (RFC 3056).
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
             let [a, b] = high.to_be_bytes();
             let [c, d] = low.to_be_bytes();
-            Some(Ipv4Addr::new(a, b, c, d))
+            is_private_v4(Ipv4Addr::new(a, b, c, d))
         }
-        _ => None,
-    };
-    embedded.is_some_and(is_private_v4)
-        || ip.is_loopback()
-        || ip.is_unspecified()
-        || ip.is_multicast()
-        || (segments[0] & 0xfe00) == 0xfc00
-        || (segments[0] & 0xffc0) == 0xfe80
-        || (segments[0] & 0xffc0) == 0xfec0
-        || (segments[0] == 0x2001 && segments[1] == 0xdb8)
-        || segments[..6] == [0; 6]
+        // Teredo and other protocol assignments (RFC 2928), documentation (RFC 3849, RFC 9637).
+        [0x2001, ..0x200 | 0xdb8, ..] | [0x3fff, ..0x1000, ..] => true,
+        // Of what IANA gave out, all else is public; what it did not give out is nobody's.
+        [0x2000..0x4000, ..] => false,
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +66,7 @@ mod tests {
             "255.255.255.255",
             "192.0.0.1",
             "192.0.2.1",
+            "192.88.99.1",
             "::",
             "::1",
             "::ffff:127.0.0.1",
@@ -83,7 +80,12 @@ mod tests {
             "64:ff9b::7f00:1",
             "64:ff9b::a00:1",
             "2002:7f00:1::",
+            "64:ff9b:1::a00:1",
+            "100::1",
+            "2001::1",
             "2001:db8::1",
+            "3fff::1",
+            "5f00::1",
         ] {
             assert!(is_private(text.parse().expect("an address")), "{text}");
         }
@@ -92,6 +94,9 @@ mod tests {
             "172.32.0.1",
             "100.128.0.1",
             "198.20.0.1",
+            "8.8.8.8",
+            "203.0.112.1",
+            "2001:200::1",
             "2606:4700::1111",
             "64:ff9b::808:808",
             "2002:808:808::1",
