@@ -22,6 +22,7 @@ pub mod api;
 pub mod control;
 pub mod net;
 pub mod obs;
+pub mod speech;
 pub mod store;
 
 pub mod app;

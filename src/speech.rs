@@ -1,0 +1,3 @@
+//! Speech: what callers say, as text.
+
+pub mod recogniser;
