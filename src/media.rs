@@ -7,3 +7,4 @@ pub mod playout;
 pub mod ringback;
 pub mod room;
 pub mod shard;
+pub mod tap;

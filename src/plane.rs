@@ -1,11 +1,14 @@
 //! The values that cross between the control plane and the data plane, through bounded queues:
 //! [`ShardCommand`] down, [`ShardReport`] up. A command applies at the shard's next tick.
 
+pub mod tap;
+
 use std::net::{IpAddr, SocketAddr};
 
 use crate::audio::AudioCodec;
-use crate::id::{LegId, RoomId};
+use crate::id::{LegId, RoomId, TapId};
 use crate::time::Duration;
+use tap::Tap;
 
 /// Which shard (one per media thread) a room lives in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +105,7 @@ pub enum ShardCommand {
         /// How it mixes.
         shape: RoomShape,
     },
-    /// Forgets an empty room; a room that still has legs is emptied first.
+    /// Forgets an empty room, closing its taps; a room that still has legs is emptied first.
     CloseRoom {
         /// The room.
         room: RoomId,
@@ -140,6 +143,21 @@ pub enum ShardCommand {
     RemoveLeg {
         /// The leg.
         leg: LegId,
+    },
+    /// Begins to write what a room hears to a tap; the room ticks on even without legs. A tap that
+    /// cannot be had is closed.
+    StartTap {
+        /// The room.
+        room: RoomId,
+        /// Where its sound goes.
+        tap: Tap,
+    },
+    /// Ends a tap: it is closed after the last tick's sound.
+    StopTap {
+        /// The room.
+        room: RoomId,
+        /// The tap.
+        tap: TapId,
     },
 }
 

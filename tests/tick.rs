@@ -6,9 +6,10 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use confab::audio::AudioCodec;
-use confab::id::{LegId, RoomId};
+use confab::id::{LegId, RoomId, TapId};
 use confab::media::leg::LegSettings;
 use confab::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard};
+use confab::plane::tap::{LegSound, Tap, TapParts, TapReader, TapTick};
 use confab::plane::{Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand};
 use confab::rng::Rng;
 use confab::time::{Duration, Instant, Timestamp};
@@ -157,6 +158,17 @@ fn add(shard: &mut Shard, now: Instant, id: u64, room: u64, ptime_ms: u16) -> Ph
     Phone { key, address, codec, ptime_ms, sequence: 0, timestamp: 0, next: now, ssrc: id as u32 }
 }
 
+/// Taps two rooms for everything: one ring holds all of the test, one is soon full.
+fn tap_rooms(shard: &mut Shard, now: Instant) -> [TapReader; 2] {
+    [(1, 1 << 13), (2, 1 << 21)].map(|(room, words)| {
+        let parts = TapParts { mix: true, sum: true, legs: LegSound::Own };
+        let tap = Tap::new(TapId(room), parts, words);
+        let start = ShardCommand::StartTap { room: RoomId(room), tap: tap.clone() };
+        shard.command(now, start, &mut Sink::default());
+        tap.take_reader().expect("nobody else reads")
+    })
+}
+
 #[test]
 fn neither_a_packet_nor_a_tick_allocates() {
     let mut now = Instant::from_millis(10_000);
@@ -177,6 +189,7 @@ fn neither_a_packet_nor_a_tick_allocates() {
     }
     // One phone falls silent, so that its media timeout is reported as well.
     phones.pop();
+    let readers = tap_rooms(&mut shard, now);
     let mut rng = Rng::from_number(2);
     let mut sink = Sink::default();
     let mut counted = 0;
@@ -197,6 +210,16 @@ fn neither_a_packet_nor_a_tick_allocates() {
     }
     assert!(sink.rtp > 50_000 && sink.rtcp > 100, "the shard did work: {} RTP, {} RTCP", sink.rtp, sink.rtcp);
     assert_eq!(counted, 0, "allocations in 12 s of 111 calls");
+    let [small, large] = readers.map(|mut reader| {
+        let mut tick = TapTick::default();
+        let mut read = 0;
+        while reader.read(&mut tick) {
+            read += 1;
+        }
+        (read, read + reader.dropped())
+    });
+    assert!(large == (600, 600), "a tap with room has every tick: {large:?}");
+    assert!(small.0 < 100 && small.1 == 600, "a tap that nobody reads drops: {small:?}");
 }
 
 #[test]

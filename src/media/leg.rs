@@ -127,6 +127,11 @@ impl Leg {
         self.media.send
     }
 
+    /// Whether the room may hear it: it is neither on hold nor outside the mix.
+    pub fn is_heard(&self) -> bool {
+        self.hears == Hears::Room && self.media.receive
+    }
+
     /// Takes the media that a re-INVITE settled.
     pub fn update(&mut self, now: Instant, media: LegMedia) {
         self.incoming.update(now, &self.media, &media);

@@ -5,6 +5,7 @@ use slab::Slab;
 use super::leg::Leg;
 use super::leg::voice::Voiced;
 use super::shard::{LegKey, Outbound, TICK_MS};
+use super::tap::{Heard, Taps, tick_number};
 use crate::audio::AudioCodec;
 use crate::codec::g711;
 use crate::mixer::limiter::Limiter;
@@ -25,6 +26,7 @@ pub struct Room {
     /// Which of the shard's slots it ticks in.
     pub(super) slot: usize,
     pub(super) legs: Vec<LegKey>,
+    pub(super) taps: Taps,
     limiter: Limiter,
 }
 
@@ -53,12 +55,18 @@ impl SharedSound {
         self.is_encoded = [false; AudioCodec::ALL.len()];
     }
 
-    /// The shared mix in `codec`, made for its first listener and reused for all others.
-    fn payload(&mut self, codec: AudioCodec, mix: &Mix, limiter: &mut Limiter) -> &[u8] {
+    /// The shared mix, made once.
+    fn limited(&mut self, mix: &Mix, limiter: &mut Limiter) -> &[i16] {
         if !self.is_mixed {
             mix.shared(limiter, &mut self.pcm);
             self.is_mixed = true;
         }
+        &self.pcm
+    }
+
+    /// The shared mix in `codec`, made for its first listener and reused for all others.
+    fn payload(&mut self, codec: AudioCodec, mix: &Mix, limiter: &mut Limiter) -> &[u8] {
+        self.limited(mix, limiter);
         let index = codec as usize;
         if !self.is_encoded[index] {
             g711::encode(codec, &self.pcm, &mut self.payloads[index]);
@@ -92,7 +100,7 @@ impl Scratch {
 
 impl Room {
     pub(super) fn new(shape: RoomShape, slot: usize) -> Self {
-        Self { shape, slot, legs: Vec::new(), limiter: Limiter::default() }
+        Self { shape, slot, legs: Vec::new(), taps: Taps::default(), limiter: Limiter::default() }
     }
 
     /// One tick: everybody's next frame in, everybody's next packet out.
@@ -105,6 +113,9 @@ impl Room {
     ) {
         self.listen(now, legs, scratch);
         self.mix(legs, scratch);
+        if !self.taps.is_empty() {
+            self.tap(now, legs, scratch);
+        }
         self.speak(now, legs, scratch, out);
     }
 
@@ -132,6 +143,19 @@ impl Room {
                 mix.add(frame);
             }
         }
+    }
+
+    /// Writes the tick to the room's taps.
+    fn tap(&mut self, now: Instant, legs: &Slab<Leg>, scratch: &mut Scratch) {
+        let Scratch { mix, shared, .. } = scratch;
+        let heard = Heard {
+            tick: tick_number(now),
+            is_silent: mix.voices() == 0,
+            mix: shared.limited(mix, &mut self.limiter),
+            sum: mix.sum(),
+        };
+        let voices = self.legs.iter().map(|key| &legs[key.index()]).map(|leg| (leg.id(), &leg.voice));
+        self.taps.write(heard, voices);
     }
 
     /// Sends every leg what it is to hear.

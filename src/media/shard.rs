@@ -10,7 +10,8 @@ use slab::Slab;
 
 use super::leg::{Leg, LegSettings};
 use super::room::{Room, Scratch};
-use crate::id::{LegId, RoomId};
+use crate::id::{LegId, RoomId, TapId};
+use crate::plane::tap::{Tap, TapMark};
 use crate::plane::{ShardCommand, ShardReport};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -71,8 +72,12 @@ pub struct ShardCounters {
     pub stray: u64,
     /// Digits dropped because the control plane did not take them.
     pub digits_dropped: u64,
-    /// Commands for legs or rooms that do not exist.
+    /// Commands for legs, rooms or taps that do not exist.
     pub unknown: u64,
+    /// Taps refused because the room had too many.
+    pub taps_refused: u64,
+    /// Marks of taps dropped because nobody read them.
+    pub marks_dropped: u64,
 }
 
 /// The data plane's owner of rooms and legs.
@@ -100,6 +105,7 @@ pub struct Shard {
 struct Slot {
     rooms: Vec<usize>,
     legs: usize,
+    taps: usize,
 }
 
 impl Shard {
@@ -133,7 +139,13 @@ impl Shard {
 
     /// Whether a tick of `slot` would do anything.
     pub fn has_work_in(&self, slot: usize) -> bool {
-        self.slots[slot % SLOTS].legs > 0
+        let slot = &self.slots[slot % SLOTS];
+        slot.legs > 0 || slot.taps > 0
+    }
+
+    /// Whether a tick of any slot would do anything.
+    pub fn has_work(&self) -> bool {
+        !self.legs.is_empty() || self.slots.iter().any(|slot| slot.taps > 0)
     }
 
     /// The shard's counters.
@@ -157,16 +169,14 @@ impl Shard {
                 return Applied::Added(self.add_leg(room_key, made));
             }
             ShardCommand::UpdateLeg { leg, media } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    leg.update(now, media);
-                }
+                self.change_leg(leg, |leg| leg.update(now, media));
             }
             ShardCommand::SetHears { leg, hears } => {
-                if let Some(leg) = self.leg_mut(leg) {
-                    leg.set_hears(hears);
-                }
+                self.change_leg(leg, |leg| leg.set_hears(hears));
             }
             ShardCommand::RemoveLeg { leg } => return self.remove_leg(now, leg, out),
+            ShardCommand::StartTap { room, tap } => self.start_tap(room, &tap),
+            ShardCommand::StopTap { room, tap } => self.stop_tap(room, tap),
         }
         Applied::Done
     }
@@ -263,7 +273,35 @@ impl Shard {
         };
         self.room_keys.remove(&id);
         let room = self.rooms.remove(key);
-        self.slots[room.slot].rooms.retain(|&other| other != key);
+        let slot = &mut self.slots[room.slot];
+        slot.rooms.retain(|&other| other != key);
+        slot.taps -= usize::from(!room.taps.is_empty());
+        self.counters.marks_dropped += room.taps.marks_dropped();
+    }
+
+    fn start_tap(&mut self, room: RoomId, tap: &Tap) {
+        let Some(room) = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]) else {
+            self.counters.unknown += 1;
+            tap.close();
+            return;
+        };
+        let was_tapped = !room.taps.is_empty();
+        let legs = room.legs.iter().map(|key| &self.legs[key.index()]);
+        if !room.taps.start(tap, legs.map(|leg| (leg.id(), leg.is_heard()))) {
+            self.counters.taps_refused += 1;
+            return;
+        }
+        self.slots[room.slot].taps += usize::from(!was_tapped);
+    }
+
+    fn stop_tap(&mut self, room: RoomId, tap: TapId) {
+        let room = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]);
+        let Some(room) = room.filter(|room| !room.taps.is_empty()) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        self.counters.unknown += u64::from(!room.taps.stop(tap));
+        self.slots[room.slot].taps -= usize::from(room.taps.is_empty());
     }
 
     fn add_leg(&mut self, room_key: usize, leg: Leg) -> LegKey {
@@ -272,6 +310,10 @@ impl Shard {
         self.leg_keys.insert(id, key);
         let room = &mut self.rooms[room_key];
         room.legs.push(key);
+        room.taps.mark(TapMark::Joined(id));
+        if !self.legs[key.index()].is_heard() {
+            room.taps.mark(TapMark::Muted(id));
+        }
         self.slots[room.slot].legs += 1;
         self.scratch.reserve(room.legs.len());
         let more = self.legs.len().saturating_sub(self.stats_due.len());
@@ -295,17 +337,26 @@ impl Shard {
         let leg = self.legs.remove(key.index());
         let room = &mut self.rooms[leg.room_key()];
         room.legs.retain(|&other| other != key);
+        room.taps.mark(TapMark::Left(id));
         self.slots[room.slot].legs -= 1;
         self.stats_due.retain(|&other| other != key);
         Some((key, leg))
     }
 
-    fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
-        let leg = self.leg_keys.get(&id).and_then(|key| self.legs.get_mut(key.index()));
-        if leg.is_none() {
+    /// Changes a leg; its room's taps hear when that lets it in or out of the mix.
+    fn change_leg(&mut self, id: LegId, change: impl FnOnce(&mut Leg)) {
+        let Some(leg) = self.leg_keys.get(&id).and_then(|key| self.legs.get_mut(key.index())) else {
             self.counters.unknown += 1;
+            return;
+        };
+        let was_heard = leg.is_heard();
+        change(leg);
+        let taps = &mut self.rooms[leg.room_key()].taps;
+        match (was_heard, leg.is_heard()) {
+            (true, false) => taps.mark(TapMark::Muted(id)),
+            (false, true) => taps.mark(TapMark::Unmuted(id)),
+            _ => {}
         }
-        leg
     }
 }
 

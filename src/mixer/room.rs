@@ -36,6 +36,11 @@ impl Mix {
         self.voices
     }
 
+    /// The exact sum of what was added.
+    pub fn sum(&self) -> &[i32] {
+        &self.sum
+    }
+
     /// What everybody who is not a speaker hears.
     pub fn shared(&self, limiter: &mut Limiter, out: &mut [i16]) {
         limiter.process(&self.sum, out);

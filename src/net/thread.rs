@@ -262,7 +262,7 @@ impl Loop {
     fn run(mut self) {
         while !self.stop.load(Relaxed) {
             let undelivered = self.report();
-            if self.shard.leg_count() == 0 {
+            if !self.shard.has_work() {
                 // Nothing to do by the clock: sleep until ordered to, or try the reports again.
                 let retry = undelivered.then(|| self.clock.now() + SLOT);
                 self.waker.wait(&self.clock, retry);
@@ -275,11 +275,11 @@ impl Loop {
         }
     }
 
-    /// Ticks slot after slot until there is no leg left.
+    /// Ticks slot after slot until there is no leg and no tap left.
     fn run_slots(&mut self) {
         let mut deadline = self.clock.now();
         let mut slot = 0;
-        while self.shard.leg_count() > 0 && !self.stop.load(Relaxed) {
+        while self.shard.has_work() && !self.stop.load(Relaxed) {
             self.clock.sleep_until(deadline);
             let late = self.clock.now().since(deadline).as_nanos() as u64 / SLOT.as_nanos() as u64;
             if late > CATCH_UP_SLOTS {

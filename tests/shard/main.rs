@@ -3,3 +3,4 @@
 mod hears;
 mod packets;
 mod phones;
+mod taps;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use confab::id::{LegId, RoomId};
+use confab::id::{LegId, RoomId, TapId};
+use confab::plane::tap::Tap;
 use confab::plane::{
     Hears, LegMedia, LegStats, MediaPort, PortSource, RangeExhausted, RoomShape, ShardCommand, ShardIndex,
     ShardReport,
@@ -36,6 +37,8 @@ pub struct RecordedLeg {
 pub struct Recorder {
     pub rooms: BTreeMap<RoomId, (ShardIndex, RoomShape)>,
     pub legs: BTreeMap<LegId, RecordedLeg>,
+    /// The taps that run, and of which room.
+    pub taps: BTreeMap<TapId, (RoomId, Tap)>,
     pub added: u64,
     /// Every order, in order.
     pub orders: Vec<ShardCommand>,
@@ -61,6 +64,7 @@ impl DataPlane for Recorder {
                 let (of, _) = self.rooms.remove(&room).expect("closed a room that is not open");
                 assert_eq!(of, shard, "{room:?} closed in another shard");
                 assert!(self.legs.values().all(|leg| leg.room != room), "{room:?} closed with legs in it");
+                assert!(self.taps.values().all(|(of, _)| *of != room), "{room:?} closed with taps on it");
             }
             ShardCommand::AddLeg { leg, room, port, media, hears, .. } => {
                 assert_eq!(
@@ -86,6 +90,14 @@ impl DataPlane for Recorder {
                 if let Some(of) = self.legs.get_mut(&leg) {
                     of.hears = hears;
                 }
+            }
+            ShardCommand::StartTap { room, tap } => {
+                assert!(self.rooms.contains_key(&room), "{tap:?} in no room");
+                assert!(self.taps.insert(tap.id(), (room, tap)).is_none(), "a tap started twice");
+            }
+            ShardCommand::StopTap { room, tap } => {
+                let (of, _) = self.taps.remove(&tap).expect("stopped a tap that runs");
+                assert_eq!(of, room, "{tap:?} stopped in another room");
             }
             ShardCommand::RemoveLeg { leg } => {
                 // A leg that failed is unknown to its shard; its failure is on the way.

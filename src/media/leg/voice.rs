@@ -121,6 +121,11 @@ impl Voice {
         }
     }
 
+    /// The newest frame, whether or not the room hears it; `None` for silence.
+    pub fn own(&self) -> Option<&[i16]> {
+        (!self.is_zero).then_some(&self.newest[..])
+    }
+
     /// The newest frame's mean square.
     pub fn mean_square(&self) -> u32 {
         self.mean_square
