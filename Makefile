@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 VENV := target/venv
-# Where the speech recogniser's models are: the default of the option speech.models.
+# Where the speech recogniser's models are: the default of the option transcribe.models.
 MODELS := models
 # One job per core is right for two cores; a smaller machine may want `make JOBS=1 test`.
 JOBS ?= $(shell nproc)

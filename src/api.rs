@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod probe;
 pub mod schema;
+mod transcribe;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -145,15 +146,22 @@ pub fn router(state: ApiState) -> Router {
 
 /// Everything under `/v1.0`.
 fn resources() -> Router<SharedState> {
-    use {accesskey as keys, conference as conf, conferencecall as calls, customer as customers};
+    use {
+        accesskey as keys, conference as conf, conferencecall as calls, customer as customers,
+        transcribe as trans,
+    };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
         .route("/conferences/{id}", get(conf::read).put(conf::update).delete(conf::delete))
         .route("/conferences/{id}/direct-hash-regenerate", post(conf::regenerate_direct_hash))
         .route("/conferences/{id}/recording_start", post(conf::recording_start))
         .route("/conferences/{id}/recording_stop", post(conf::recording_stop))
-        .route("/conferences/{id}/transcribe_start", post(conf::transcribe_start))
-        .route("/conferences/{id}/transcribe_stop", post(conf::transcribe_stop))
+        .route("/conferences/{id}/transcribe_start", post(trans::start))
+        .route("/conferences/{id}/transcribe_stop", post(trans::stop))
+        .route("/transcribes", get(trans::list))
+        .route("/transcribes/{id}", get(trans::read))
+        .route("/transcribes/{id}/stop", post(trans::end))
+        .route("/transcripts", get(trans::transcripts))
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
@@ -196,7 +204,13 @@ impl Shared {
             Ok(Reply::Refused(refusal)) => match refusal {
                 Refusal::NotFound => Ok(Answer::NotHeld),
                 Refusal::IdTaken => Err(ApiError::new(Reason::IdTaken, refusal.to_string())),
-                Refusal::WrongStatus(_) => Err(ApiError::new(Reason::WrongStatus, refusal.to_string())),
+                Refusal::WrongStatus(_) | Refusal::Conflict(_) => {
+                    Err(ApiError::new(Reason::WrongStatus, refusal.to_string()))
+                }
+                Refusal::UnknownLanguage(_) => {
+                    Err(ApiError::field(Reason::InvalidField, "language", refusal.to_string()))
+                }
+                Refusal::NoTranscriber(_) => Err(ApiError::new(Reason::NoTranscriber, refusal.to_string())),
                 Refusal::Limit(_) => {
                     Err(ApiError::new(Reason::LimitReached, refusal.to_string()).retry_after(RETRY_AFTER))
                 }

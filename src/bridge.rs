@@ -31,6 +31,7 @@ mod rooms;
 mod settings;
 mod signalling;
 mod timers;
+mod transcribing;
 
 use std::collections::BTreeMap;
 
@@ -47,13 +48,15 @@ use gauges::Tally;
 use journal::Journal;
 use rooms::Shards;
 use timers::{Fading, Timer, Timers};
+use transcribing::Transcribes;
 
 pub use exchange::{Input, Level, Note, Output};
 pub use gauges::{Gauges, LegQuality, MediaTotals, ShardLoad};
 pub use settings::{
     ADDRESS_TEXT_MAX, ENDED_HASHES_MAX, ENDED_KEPT, ENDED_KEPT_MAX, LEAVED_KEPT, LEAVED_KEPT_MAX,
-    REFUSAL_NOTES_PER_S, Settings,
+    REFUSAL_NOTES_PER_S, Settings, TRANSCRIBE_FINISH, TRANSCRIBES_PER_CONFERENCE_MAX, Transcriber,
 };
+pub use transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
 
 /// The control core. See the module.
 #[derive(Debug)]
@@ -70,6 +73,7 @@ pub struct Bridge {
     ended: Fading<ConferenceId>,
     /// Conferencecalls that left a moment ago.
     leaved: Fading<ConferencecallId>,
+    transcribes: Transcribes,
     journal: Journal,
     tally: Tally,
     draining: bool,
@@ -97,6 +101,7 @@ impl Bridge {
             timers: Timers::default(),
             ended: Fading::new(settings::ENDED_KEPT, settings::ENDED_KEPT_MAX),
             leaved: Fading::new(settings::LEAVED_KEPT, settings::LEAVED_KEPT_MAX),
+            transcribes: Transcribes::default(),
             journal: Journal::default(),
             tally: Tally::default(),
             draining: false,
@@ -114,6 +119,7 @@ impl Bridge {
             Input::FlowClosed { flow } => self.sip.handle_flow_closed(now.instant, flow),
             Input::Command { ticket, command } => answer = Some((ticket, self.execute(now, command, ports))),
             Input::Report(report) => self.handle_report(now, report, ports),
+            Input::Speech(report) => self.handle_speech(now, report),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }
@@ -150,6 +156,7 @@ impl Bridge {
             match timer {
                 Timer::Conference(id) => self.conference_timer(now, id, ports),
                 Timer::Conferencecall(id) => self.give_up_leg(now, id),
+                Timer::Transcribe(id) => self.finish_transcribe(now, id),
                 Timer::Drain => self.force_drain(now),
             }
         }

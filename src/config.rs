@@ -29,6 +29,8 @@ pub struct Config {
     pub rtp: RtpConfig,
     /// Conferences.
     pub conference: ConferenceConfig,
+    /// Transcription.
+    pub transcribe: TranscribeConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -113,6 +115,15 @@ pub struct ConferenceConfig {
     pub drain_timeout: Duration,
     /// Whose ringing tone is played.
     pub ring: RingCountry,
+}
+
+/// `[transcribe]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TranscribeConfig {
+    /// The folder of the embedded recogniser's models.
+    pub models: PathBuf,
+    /// Threads it computes on.
+    pub threads: usize,
 }
 
 /// `[log]`.
@@ -207,6 +218,7 @@ impl Default for Config {
                 drain_timeout: Duration::from_secs(30),
                 ring: RingCountry::default(),
             },
+            transcribe: TranscribeConfig { models: PathBuf::from("models"), threads: 1 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

@@ -14,10 +14,11 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use crate::bridge::command::{Command, Reply};
-use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output};
+use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
 use crate::net::clock::Clock;
 use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
+use crate::speech::recogniser::service::SpeechInlet;
 use crate::store::{NotDurable, Write};
 use outlet::Outlets;
 pub use outlet::ShardInlet;
@@ -45,6 +46,8 @@ pub enum Inbound {
     Transport(TransportEvent),
     /// News of a shard.
     Report(ShardReport),
+    /// News of the recogniser.
+    Speech(SpeechReport),
     /// Take no new calls, end all, then stop.
     Drain,
 }
@@ -129,6 +132,8 @@ pub struct Setup {
     pub transports: Transports,
     /// The store's writer.
     pub writer: mpsc::Sender<Write>,
+    /// The way to the recogniser.
+    pub speech: SpeechInlet,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -149,7 +154,7 @@ pub struct Inbox {
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
     let Inbox { mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer } = setup;
+    let Setup { bridge, clock, ports, shards, transports, writer, speech } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -158,6 +163,7 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         outlets,
         transports,
         writer,
+        speech,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -197,6 +203,7 @@ struct Task {
     outlets: Outlets,
     transports: Transports,
     writer: mpsc::Sender<Write>,
+    speech: SpeechInlet,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -215,6 +222,7 @@ impl Task {
             Inbound::Transport(TransportEvent::Message { flow, bytes }) => Input::Sip { flow, bytes },
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
+            Inbound::Speech(report) => Input::Speech(report),
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);
@@ -242,6 +250,9 @@ impl Task {
                         self.bridge.handle(self.clock.both(), Input::Report(report), &mut self.ports);
                     }
                 }
+                Output::Speech(order) => self.speech.order(order),
+                // For whoever watches the conference live; nobody can yet.
+                Output::Partial(_) => {}
                 Output::Persist(change) => self.write(Write::Change(change)).await,
                 Output::Reply { ticket, reply } => {
                     if let Some(to) = self.replies.remove(&ticket) {

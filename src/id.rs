@@ -50,6 +50,10 @@ uuid_newtype! {
     CustomerId,
     /// Names a flow.
     FlowId,
+    /// Names a transcription of a conference.
+    TranscribeId,
+    /// Names what one caller said between two pauses.
+    TranscriptId,
 }
 
 /// Names a room in the data plane; never reused within a process.

@@ -14,6 +14,7 @@ mod pending;
 mod read;
 #[cfg(test)]
 mod tests;
+mod transcribe;
 mod writer;
 
 use std::fs::File;
@@ -39,6 +40,7 @@ pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
 pub use page::{Cursor, Page};
 pub use pending::{EVENTS_PENDING_MAX, RESOURCES_PENDING_MAX};
 pub use read::{Ended, Restored};
+pub use transcribe::TRANSCRIPTS_TOTAL_MAX;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
@@ -60,6 +62,7 @@ const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "base", include_str!("store/migrations/0001_base.sql")),
     (2, "restore", include_str!("store/migrations/0002_restore.sql")),
+    (6, "transcribes", include_str!("store/migrations/0006_transcribes.sql")),
 ];
 
 /// Why the store could not do what was asked.

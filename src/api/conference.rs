@@ -159,28 +159,6 @@ pub(super) async fn recording_stop(
     shared.not_yet(owner, id, "recording").await
 }
 
-/// Starts a transcription: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_start", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn transcribe_start(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "transcription").await
-}
-
-/// Stops the transcription: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_stop", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn transcribe_stop(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "transcription").await
-}
-
 /// Streams the mix over a WebSocket: not available yet.
 #[utoipa::path(get, path = "/v1.0/conferences/{id}/media_stream", tag = "conferences", params(
     ("id" = Uuid, Path, description = "The conference"),
@@ -228,7 +206,7 @@ impl Shared {
     }
 
     /// Has the bridge change a conference. One that only the store knows has ended.
-    async fn change_conference(
+    pub(super) async fn change_conference(
         &self,
         customer: CustomerId,
         id: ConferenceId,

@@ -85,7 +85,7 @@ pub(super) async fn edge(State(shared): State<SharedState>, request: Request, ne
 }
 
 /// The words of our paths; whatever else stands in a path is an id, or nothing of ours.
-const PATH_WORDS: [&str; 17] = [
+const PATH_WORDS: [&str; 20] = [
     "ping",
     "health",
     "metrics",
@@ -102,6 +102,9 @@ const PATH_WORDS: [&str; 17] = [
     "recording_stop",
     "transcribe_start",
     "transcribe_stop",
+    "transcribes",
+    "transcripts",
+    "stop",
     "media_stream",
 ];
 /// Parts of a path that are logged; none of ours has more.

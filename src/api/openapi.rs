@@ -10,7 +10,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::{accesskey, conference, conferencecall, customer, probe};
+use super::{accesskey, conference, conferencecall, customer, probe, transcribe};
 
 /// The errors of a request that needs no key.
 pub(super) struct ErrorsWithoutKey;
@@ -87,7 +87,8 @@ impl Modify for Keys {
     paths(
         conference::list, conference::create, conference::read, conference::update, conference::delete,
         conference::regenerate_direct_hash, conference::recording_start, conference::recording_stop,
-        conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
+        conference::media_stream,
+        transcribe::start, transcribe::stop, transcribe::list, transcribe::read, transcribe::end, transcribe::transcripts,
         conferencecall::list, conferencecall::read, conferencecall::eject,
         customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,
         accesskey::list, accesskey::create, accesskey::read, accesskey::update, accesskey::delete,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::bridge::resource::ConferenceType;
+use crate::bridge::resource::{ConferenceType, TranscribeDirection};
 
 /// The body of POST /conferences.
 #[derive(ToSchema)]
@@ -64,6 +64,16 @@ pub struct ConferenceChanges {
     /// Direct access on or off.
     #[schema(nullable = false)]
     pub direct_access: Option<bool>,
+}
+
+/// The body of POST /conferences/{id}/transcribe_start.
+#[derive(ToSchema)]
+pub struct TranscribeStart {
+    /// The language callers speak (BCP 47), such as `en-US`.
+    pub language: String,
+    /// Whose audio: `both` (default) and `in` are the callers'.
+    #[schema(nullable = false)]
+    pub direction: Option<TranscribeDirection>,
 }
 
 /// The body of POST /customers and PUT /customers/{id}.

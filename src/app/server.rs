@@ -25,6 +25,7 @@ use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
 use crate::rng::Rng;
+use crate::speech::recogniser::service::Recogniser;
 use crate::store::{Store, spawn_writer};
 use crate::time::{Duration, Timestamp};
 
@@ -92,6 +93,7 @@ pub(super) struct Server {
     http: JoinHandle<io::Result<()>>,
     stop_http: oneshot::Sender<()>,
     media: Vec<Arc<MediaThread>>,
+    recogniser: Recogniser,
 }
 
 impl Server {
@@ -124,8 +126,18 @@ impl Server {
             .iter()
             .map(|thread| ShardInlet { orders: thread.orders.clone(), waker: thread.waker.clone() })
             .collect();
+        let outlet = control.inbox();
+        let (recogniser, speech) = Recogniser::start(
+            wiring::speech_engine(&config),
+            Box::new(move |report| {
+                // The inbox gone means that the server is ending.
+                let _ = outlet.blocking_send(Inbound::Speech(report));
+            }),
+        )
+        .map_err(|error| Failure::other("the recogniser's threads cannot be started", &error))?;
         let metrics = Metrics::new();
         gather::register(&metrics, &control, &transports, &media);
+        gather::register_recogniser(&metrics, &recogniser);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -143,7 +155,8 @@ impl Server {
         let shard_count = u16::try_from(media.len()).unwrap_or(u16::MAX);
         let mut bridge = Bridge::new(wiring::bridge(&config, shard_count), rng.fork());
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
-        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes };
+        bridge.restore_transcribes(clock.both(), restored.transcribes);
+        let setup = control::Setup { bridge, clock, ports, shards, transports, writer: writes, speech };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
         let state = api_state(&config, clock, &control, &store, &metrics, rng.fork());
@@ -161,6 +174,7 @@ impl Server {
             http,
             stop_http,
             media,
+            recogniser,
         })
     }
 
@@ -181,7 +195,7 @@ impl Server {
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
         self.control.drain().await;
         let limit = self.drain_timeout + FLUSH_TIMEOUT;
-        let Server { mut signals, bridge, writer, http, stop_http, store, media, .. } = self;
+        let Server { mut signals, bridge, writer, http, stop_http, store, media, recogniser, .. } = self;
         let finish = async move {
             // An error is a panic, which was logged; what follows must happen all the same.
             let _ = bridge.await;
@@ -189,6 +203,7 @@ impl Server {
             let _ = stop_http.send(());
             let _ = http.await;
             store.close().await;
+            drop(recogniser);
         };
         let ending = tokio::select! {
             done = tokio::time::timeout(limit, finish) => match done {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::resource::{Conference, ConferenceType, Conferencecall};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
+use super::resource::{Conference, ConferenceType, Conferencecall, Transcribe, TranscribeDirection};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, TranscribeId};
 
 /// A request of one customer, with parsed and range-checked values.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,38 @@ pub enum Command {
         customer: CustomerId,
         /// Which.
         ids: Vec<ConferencecallId>,
+    },
+    /// Starts to transcribe a conference.
+    StartTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// The language callers speak: a well-formed tag of BCP 47.
+        language: String,
+        /// Whose audio.
+        direction: TranscribeDirection,
+    },
+    /// Stops the transcription of a conference.
+    StopTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// Stops a transcription; one that stops or has stopped already stays as it is.
+    EndTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The transcription.
+        id: TranscribeId,
+    },
+    /// The live state of these transcriptions; those the bridge does not hold are left out.
+    ReadTranscribes {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<TranscribeId>,
     },
 }
 
@@ -117,6 +149,10 @@ pub enum Reply {
     Conferencecall(Box<Conferencecall>),
     /// Live conferencecalls.
     Conferencecalls(Vec<Conferencecall>),
+    /// The transcription after the change.
+    Transcribe(Box<Transcribe>),
+    /// Live transcriptions.
+    Transcribes(Vec<Transcribe>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -133,10 +169,19 @@ pub enum Refusal {
     /// The conference's status does not allow it.
     #[error("the conference is {0}")]
     WrongStatus(&'static str),
+    /// Something else of its state does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// A limit is reached, named.
     #[error("limit reached: {0}")]
     Limit(&'static str),
     /// The bridge is draining.
     #[error("the server is shutting down")]
     Draining,
+    /// Nothing can transcribe now, and what would help.
+    #[error("transcription is not available: {0}")]
+    NoTranscriber(String),
+    /// The recogniser does not know the language; these it knows.
+    #[error("is not a language the recogniser knows; it knows {}", .0.join(", "))]
+    UnknownLanguage(Vec<String>),
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use super::command::{ConferenceChange, NewConference};
 use super::event::ConferenceRecord;
+use super::exchange::Output;
+use super::journal::Journal;
 use super::resource::{Conference, ConferenceStatus, ConferenceType};
-use super::rooms::OpenRoom;
+use super::rooms::{OpenRoom, Shards};
 use crate::id::{ConferenceId, ConferencecallId, CustomerId};
-use crate::plane::{Hears, RingCadence, RoomShape};
+use crate::plane::{Hears, RingCadence, RoomShape, ShardCommand};
 use crate::time::{Duration, Timestamp};
 
 /// Callers a `connect` holds.
@@ -201,6 +203,22 @@ impl LiveConference {
     /// How its room mixes. Two people need no gate: each hears the other as is.
     pub(super) fn room_shape(&self, max_speakers: u16) -> RoomShape {
         RoomShape { max_speakers, gate: self.resource.r#type == ConferenceType::Conference }
+    }
+
+    /// Its room in the data plane, opened if it is not.
+    pub(super) fn open_room(
+        &mut self,
+        shards: &mut Shards,
+        journal: &mut Journal,
+        max_speakers: u16,
+    ) -> &mut OpenRoom {
+        let shape = self.room_shape(max_speakers);
+        self.room.get_or_insert_with(|| {
+            let opened = shards.open_room();
+            let command = ShardCommand::OpenRoom { room: opened.room, shape };
+            journal.push(Output::Shard { shard: opened.shard, command });
+            opened
+        })
     }
 
     /// The status in words.

@@ -44,7 +44,7 @@ impl Bridge {
     }
 
     /// → `terminating`: nobody new gets in, and everybody in is sent off. This is where recordings
-    /// and transcriptions will stop and `post_flow_id` will run, before the BYEs.
+    /// will stop and `post_flow_id` will run, before the BYEs. A transcription hears no more.
     pub(super) fn begin_end_as(
         &mut self,
         now: Now,
@@ -65,6 +65,7 @@ impl Bridge {
         for call in present {
             self.eject(now, call, cause.clone(), ports);
         }
+        self.end_transcribe_of(now, id);
         self.end_if_empty(now, id);
     }
 
@@ -128,6 +129,7 @@ impl Bridge {
         for id in open {
             self.eject(now, id, Cause::shutdown(), ports);
         }
+        self.pause_transcribes(now);
     }
 
     /// The drain has taken too long: whoever is left is gone.
@@ -141,7 +143,7 @@ impl Bridge {
 
     /// The drain is done once every call is gone and every BYE is answered.
     pub(super) fn finish_drain(&mut self) {
-        if self.draining && self.calls.is_quiet() && self.sip.calls() == 0 {
+        if self.draining && self.calls.is_quiet() && self.sip.calls() == 0 && self.transcribes.are_quiet() {
             self.report_drained();
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::resource::{Conference, Conferencecall};
+use super::resource::{Conference, Conferencecall, Transcribe, Transcript};
 use crate::id::{ConferenceId, CustomerId};
 use crate::time::Timestamp;
 
@@ -26,6 +26,10 @@ pub enum Change {
     Conference(Box<ConferenceRecord>),
     /// A conferencecall was made or changed: replaces the stored one.
     Conferencecall(Box<Conferencecall>),
+    /// A transcription was started or changed: replaces the stored one.
+    Transcribe(Box<Transcribe>),
+    /// Something was said.
+    Transcript(Box<Transcript>),
     /// An event happened in a conference.
     Event {
         /// The owner.

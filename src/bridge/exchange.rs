@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::command::{Command, Reply};
 use super::event::Change;
+use super::transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
 use crate::sip;
@@ -32,6 +33,8 @@ pub enum Input {
     },
     /// News of a shard.
     Report(ShardReport),
+    /// News of the recogniser.
+    Speech(SpeechReport),
     /// [`Bridge::next_timeout`](super::Bridge::next_timeout) has come.
     Timeout,
     /// Take no new calls and end all; [`Output::Drained`] tells when it is done.
@@ -50,6 +53,10 @@ pub enum Output {
         /// What.
         command: ShardCommand,
     },
+    /// Tell the recogniser.
+    Speech(SpeechOrder),
+    /// Show what a caller is saying to whoever watches; it is not kept.
+    Partial(Box<PartialTranscript>),
     /// Keep a change.
     Persist(Change),
     /// Answer a command, once every change before this is kept.

@@ -22,6 +22,12 @@ impl Bridge {
             Command::EjectConferencecall { customer, id } => self.eject_by_owner(now, (customer, id), ports),
             Command::ReadConferences { customer, ids } => Ok(self.read_conferences(customer, &ids)),
             Command::ReadConferencecalls { customer, ids } => Ok(self.read_conferencecalls(customer, &ids)),
+            Command::StartTranscribe { customer, id, language, direction } => {
+                self.start_transcribe(now, (customer, id), language, direction)
+            }
+            Command::StopTranscribe { customer, id } => self.stop_transcribe(now, (customer, id)),
+            Command::EndTranscribe { customer, id } => self.end_transcribe_by_owner(now, (customer, id)),
+            Command::ReadTranscribes { customer, ids } => Ok(self.read_transcribes(customer, &ids)),
         };
         done.unwrap_or_else(Reply::Refused)
     }
@@ -172,7 +178,10 @@ impl Bridge {
     }
 
     /// The customer's conference.
-    fn owned(&mut self, (customer, id): (CustomerId, ConferenceId)) -> Result<&mut LiveConference, Refusal> {
+    pub(super) fn owned(
+        &mut self,
+        (customer, id): (CustomerId, ConferenceId),
+    ) -> Result<&mut LiveConference, Refusal> {
         let conference = self.conferences.get_mut(&id).filter(|of| of.resource.customer_id == customer);
         conference.ok_or(Refusal::NotFound)
     }
@@ -183,7 +192,7 @@ impl Bridge {
         if conference.is_live() { Ok(whose.1) } else { Err(Refusal::WrongStatus(conference.status_name())) }
     }
 
-    fn reply_conference(&self, id: ConferenceId) -> Result<Reply, Refusal> {
+    pub(super) fn reply_conference(&self, id: ConferenceId) -> Result<Reply, Refusal> {
         let conference = self.conferences.get(&id).ok_or(Refusal::NotFound)?;
         Ok(Reply::Conference(Box::new(conference.resource.clone())))
     }

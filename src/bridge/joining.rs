@@ -128,19 +128,16 @@ impl Bridge {
         let conference =
             self.conferences.get_mut(&call.resource.conference_id).expect("a call has a conference");
         let hears = conference.newcomer_hears(self.settings.ring);
-        let shape = conference.room_shape(self.settings.max_speakers);
-        let room = conference.room.get_or_insert_with(|| {
-            let opened = self.shards.open_room();
-            let command = ShardCommand::OpenRoom { room: opened.room, shape };
-            self.journal.push(Output::Shard { shard: opened.shard, command });
-            opened
-        });
+        let room = conference.open_room(&mut self.shards, &mut self.journal, self.settings.max_speakers);
         let leg = Leg { id: self.shards.add_leg(room), shard: room.shard };
+        let room = room.room;
         media.codec.encoding_name().clone_into(&mut call.resource.codec);
         call.leg = LegState::Active(leg);
+        let conference = call.resource.conference_id;
         self.calls.name_leg(leg.id, id);
+        self.name_leg_to_transcribe(conference, leg.id, id);
         let identity = rtp_identity(&mut self.rng);
-        let command = ShardCommand::AddLeg { leg: leg.id, room: room.room, port, media, hears, identity };
+        let command = ShardCommand::AddLeg { leg: leg.id, room, port, media, hears, identity };
         self.journal.push(Output::Shard { shard: leg.shard, command });
     }
 

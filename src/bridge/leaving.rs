@@ -5,7 +5,7 @@ use super::conferencecall::{Leg, LiveCall};
 use super::media::LegState;
 use super::timers::Timer;
 use super::{Bridge, Level, Output};
-use crate::id::ConferencecallId;
+use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{LegStats, PortSource, ShardCommand};
 use crate::sip::Cause;
 use crate::time::{Instant, Now};
@@ -57,13 +57,21 @@ impl Bridge {
         self.timers.set(Timer::Conferencecall(id), now.instant + self.settings.drain_timeout);
     }
 
-    /// One leg fewer in the room, which closes after its last.
+    /// One leg fewer in the room, which closes after its last unless it is tapped.
     fn leave_room(&mut self, id: ConferencecallId) {
         let conference = self.calls.get(&id).map(|call| call.resource.conference_id);
         let Some(conference) = conference.and_then(|id| self.conferences.get_mut(&id)) else { return };
         let Some(room) = conference.room.as_mut() else { return };
         self.shards.remove_leg(room);
-        if room.legs == 0 {
+        let id = conference.resource.id;
+        self.close_room_if_unused(id);
+    }
+
+    /// Closes a conference's room once it has neither legs nor taps.
+    pub(super) fn close_room_if_unused(&mut self, conference: ConferenceId) {
+        let Some(conference) = self.conferences.get_mut(&conference) else { return };
+        let Some(room) = conference.room.as_mut() else { return };
+        if room.legs == 0 && room.taps == 0 {
             let (shard, command) = (room.shard, ShardCommand::CloseRoom { room: room.room });
             self.shards.close_room(room);
             conference.room = None;

@@ -1,6 +1,6 @@
 //! Which shard a room lives in, and the ids the data plane knows things by.
 
-use crate::id::{LegId, RoomId};
+use crate::id::{LegId, RoomId, TapId};
 use crate::plane::ShardIndex;
 
 /// A conference's room in the data plane.
@@ -10,6 +10,8 @@ pub(super) struct OpenRoom {
     pub(super) shard: ShardIndex,
     /// Legs in it, as far as commands went out.
     pub(super) legs: usize,
+    /// Taps on it, as far as commands went out.
+    pub(super) taps: usize,
 }
 
 /// How loaded each shard is.
@@ -27,11 +29,17 @@ pub(super) struct Shards {
     loads: Vec<ShardLoad>,
     next_room: u64,
     next_leg: u64,
+    next_tap: u64,
 }
 
 impl Shards {
     pub(super) fn new(shards: u16) -> Self {
-        Self { loads: vec![ShardLoad::default(); usize::from(shards.max(1))], next_room: 1, next_leg: 1 }
+        Self {
+            loads: vec![ShardLoad::default(); usize::from(shards.max(1))],
+            next_room: 1,
+            next_leg: 1,
+            next_tap: 1,
+        }
     }
 
     /// A new room, in the shard with the fewest legs, then rooms.
@@ -43,7 +51,7 @@ impl Shards {
         load.rooms += 1;
         let room = RoomId(self.next_room);
         self.next_room += 1;
-        OpenRoom { room, shard: ShardIndex(shard), legs: 0 }
+        OpenRoom { room, shard: ShardIndex(shard), legs: 0, taps: 0 }
     }
 
     /// The room is closed.
@@ -64,6 +72,19 @@ impl Shards {
     pub(super) fn remove_leg(&mut self, room: &mut OpenRoom) {
         room.legs = room.legs.saturating_sub(1);
         self.change(room.shard, |load| load.legs = load.legs.saturating_sub(1));
+    }
+
+    /// A new tap on `room`, which keeps it open.
+    pub(super) fn add_tap(&mut self, room: &mut OpenRoom) -> TapId {
+        room.taps += 1;
+        let tap = TapId(self.next_tap);
+        self.next_tap += 1;
+        tap
+    }
+
+    /// A tap on `room` is told to go.
+    pub(super) fn remove_tap(&mut self, room: &mut OpenRoom) {
+        room.taps = room.taps.saturating_sub(1);
     }
 
     fn change(&mut self, shard: ShardIndex, change: impl FnOnce(&mut ShardLoad)) {

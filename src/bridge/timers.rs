@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::id::{ConferenceId, ConferencecallId};
+use crate::id::{ConferenceId, ConferencecallId, TranscribeId};
 use crate::time::{Duration, Instant};
 
 /// What a timer is about. Its owner's status says what it means.
@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Conference(ConferenceId),
     /// The end of a conferencecall by force: its shard does not answer.
     Conferencecall(ConferencecallId),
+    /// The end of a stopped transcription by force: the recogniser does not answer.
+    Transcribe(TranscribeId),
     /// The end of the drain by force.
     Drain,
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::bridge::event::{Change, ConferenceRecord, Event};
-use crate::bridge::resource::Conferencecall;
-use crate::id::{ConferenceId, ConferencecallId, CustomerId};
+use crate::bridge::resource::{Conferencecall, Transcribe, Transcript};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, TranscribeId};
 
 /// Conferences, and as many conferencecalls, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
@@ -25,6 +25,9 @@ pub(super) struct PendingEvent {
 pub(super) struct Pending {
     pub(super) conferences: BTreeMap<ConferenceId, Box<ConferenceRecord>>,
     pub(super) conferencecalls: BTreeMap<ConferencecallId, Box<Conferencecall>>,
+    pub(super) transcribes: BTreeMap<TranscribeId, Box<Transcribe>>,
+    /// Bounded as the events are.
+    pub(super) transcripts: Vec<Transcript>,
     pub(super) events: Vec<PendingEvent>,
     resources_max: usize,
     events_max: usize,
@@ -35,6 +38,8 @@ impl Pending {
         Self {
             conferences: BTreeMap::new(),
             conferencecalls: BTreeMap::new(),
+            transcribes: BTreeMap::new(),
+            transcripts: Vec::new(),
             events: Vec::new(),
             resources_max,
             events_max,
@@ -46,7 +51,8 @@ impl Pending {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.conferences.len() + self.conferencecalls.len() + self.events.len()
+        let transcripts = self.transcribes.len() + self.transcripts.len();
+        self.conferences.len() + self.conferencecalls.len() + transcripts + self.events.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -57,6 +63,16 @@ impl Pending {
                 put(&mut self.conferences, record.conference.id, record, self.resources_max)
             }
             Change::Conferencecall(call) => put(&mut self.conferencecalls, call.id, call, self.resources_max),
+            Change::Transcribe(transcribe) => {
+                put(&mut self.transcribes, transcribe.id, transcribe, self.resources_max)
+            }
+            Change::Transcript(transcript) => {
+                let fits = self.transcripts.len() < self.events_max;
+                if fits {
+                    self.transcripts.push(*transcript);
+                }
+                fits
+            }
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
                 if fits {
@@ -70,6 +86,8 @@ impl Pending {
     pub(super) fn clear(&mut self) {
         self.conferences.clear();
         self.conferencecalls.clear();
+        self.transcribes.clear();
+        self.transcripts.clear();
         self.events.clear();
     }
 }

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::event::EVENTS_TOTAL_MAX;
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
-use super::{Store, count, event};
+use super::{Store, count, event, transcribe};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
 use crate::bridge::resource::Conferencecall;
@@ -173,6 +173,13 @@ impl Writer {
         for call in self.pending.conferencecalls.values() {
             upsert_conferencecall(connection, call).await?;
         }
+        for resource in self.pending.transcribes.values() {
+            transcribe::upsert(connection, resource).await?;
+        }
+        for transcript in &self.pending.transcripts {
+            transcribe::insert_transcript(connection, transcript).await?;
+        }
+        transcribe::trim(connection, &self.pending.transcripts).await?;
         for pending in &self.pending.events {
             event::insert(connection, pending).await?;
         }
@@ -206,7 +213,10 @@ impl Writer {
 
 /// Whether this answer is true without anything new on disk.
 fn changes_nothing(reply: &Reply) -> bool {
-    matches!(reply, Reply::Conferences(_) | Reply::Conferencecalls(_) | Reply::Refused(_))
+    matches!(
+        reply,
+        Reply::Conferences(_) | Reply::Conferencecalls(_) | Reply::Transcribes(_) | Reply::Refused(_)
+    )
 }
 
 /// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
@@ -258,6 +268,6 @@ async fn upsert_conferencecall(
     Ok(())
 }
 
-fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
+pub(super) fn encode<T: serde::Serialize>(resource: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(resource).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }

@@ -5,3 +5,4 @@ mod conferences;
 mod errors;
 mod harness;
 mod lists;
+mod transcribes;

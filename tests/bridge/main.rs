@@ -11,4 +11,5 @@ mod media;
 mod races;
 mod restart;
 mod scenes;
+mod transcribing;
 mod truth;

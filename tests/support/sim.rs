@@ -9,7 +9,7 @@ use confab::bridge::command::{Command, ConferenceChange, NewConference, Reply};
 use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
-use confab::bridge::{Bridge, Input, Note, Output, Settings};
+use confab::bridge::{Bridge, Input, Note, Output, PartialTranscript, Settings, SpeechOrder, SpeechReport};
 use confab::id::{ConferenceId, ConferencecallId, CustomerId};
 use confab::plane::ShardReport;
 use confab::rng::Rng;
@@ -47,6 +47,10 @@ pub struct Sim<D: DataPlane = Recorder> {
     pub rng: Rng,
     pub kept: Kept,
     pub notes: Vec<Note>,
+    /// What the recogniser was told.
+    pub speech: Vec<SpeechOrder>,
+    /// What was shown of sentences that went on.
+    pub partials: Vec<PartialTranscript>,
     pub drained: bool,
     pub customer: CustomerId,
     settings: Settings,
@@ -80,6 +84,8 @@ impl<D: DataPlane> Sim<D> {
             link: Link::CLEAN,
             kept: Kept::default(),
             notes: Vec::new(),
+            speech: Vec::new(),
+            partials: Vec::new(),
             drained: false,
             customer: CustomerId::random(&mut rng),
             rng,
@@ -216,6 +222,11 @@ impl<D: DataPlane> Sim<D> {
         self.input(Input::Report(report));
     }
 
+    /// Reports as the recogniser.
+    pub fn speak(&mut self, report: SpeechReport) {
+        self.input(Input::Speech(report));
+    }
+
     /// Starts the drain.
     pub fn drain(&mut self) {
         self.input(Input::Drain);
@@ -229,6 +240,7 @@ impl<D: DataPlane> Sim<D> {
         self.ports = Ports::default();
         let (conferences, open) = self.kept.restored();
         self.bridge.restore(self.both(), conferences, open);
+        self.bridge.restore_transcribes(self.both(), self.kept.open_transcribes());
         self.carry_outputs();
     }
 
@@ -257,6 +269,8 @@ impl<D: DataPlane> Sim<D> {
                     self.ports.follow(&command);
                     self.plane.command(self.now, shard, &command);
                 }
+                Output::Speech(order) => self.speech.push(order),
+                Output::Partial(partial) => self.partials.push(*partial),
                 Output::Persist(change) => self.kept.keep(change),
                 Output::Reply { ticket, reply } => {
                     assert_eq!(ticket, 77);

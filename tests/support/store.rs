@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use confab::bridge::event::{Change, ConferenceRecord, Event};
-use confab::bridge::resource::{ConferenceStatus, Conferencecall, ConferencecallStatus};
-use confab::id::{ConferenceId, ConferencecallId};
+use confab::bridge::resource::{
+    ConferenceStatus, Conferencecall, ConferencecallStatus, Transcribe, TranscribeStatus, Transcript,
+};
+use confab::id::{ConferenceId, ConferencecallId, TranscribeId};
 
 /// What would be on disk.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Kept {
     pub conferences: BTreeMap<ConferenceId, ConferenceRecord>,
     pub calls: BTreeMap<ConferencecallId, Conferencecall>,
     pub events: BTreeMap<ConferenceId, Vec<Event>>,
+    pub transcribes: BTreeMap<TranscribeId, Transcribe>,
+    pub transcripts: Vec<Transcript>,
 }
 
 impl Kept {
@@ -39,6 +43,13 @@ impl Kept {
                 }
                 self.calls.insert(call.id, *call);
             }
+            Change::Transcribe(transcribe) => {
+                if let Some(before) = self.transcribes.get(&transcribe.id) {
+                    assert!(before.status <= transcribe.status, "{} went back", transcribe.id);
+                }
+                self.transcribes.insert(transcribe.id, *transcribe);
+            }
+            Change::Transcript(transcript) => self.transcripts.push(*transcript),
             Change::Event { conference, event, .. } => {
                 let events = self.events.entry(conference).or_default();
                 assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
@@ -56,6 +67,12 @@ impl Kept {
         let conferences = self.conferences.values().filter(goes_on).cloned().collect();
         let open = self.calls.values().filter(|call| call.status != ConferencecallStatus::Leaved);
         (conferences, open.cloned().collect())
+    }
+
+    /// The transcriptions that were not done.
+    pub fn open_transcribes(&self) -> Vec<Transcribe> {
+        let open = self.transcribes.values().filter(|of| of.status != TranscribeStatus::Done);
+        open.cloned().collect()
     }
 
     /// The types of a conference's events, in order.

@@ -36,7 +36,7 @@ const TOKENIZER: File = File {
 pub enum ModelFilesError {
     /// One is not there.
     #[error(
-        "{0} is missing; `{FETCH}` fetches it (or bash deploy/fetch-models.sh FOLDER, for another speech.models)"
+        "{0} is missing; `{FETCH}` fetches it (or bash deploy/fetch-models.sh FOLDER, for another transcribe.models)"
     )]
     Missing(PathBuf),
     /// One is not what it should be.

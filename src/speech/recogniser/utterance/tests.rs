@@ -27,8 +27,13 @@ impl Stream {
     }
 
     fn wholes(&self) -> Vec<&Utterance> {
-        let whole = |piece| if let &Piece::Whole(ref utterance) = piece { Some(utterance) } else { None };
-        self.pieces.iter().filter_map(whole).collect()
+        self.pieces
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Whole(utterance) => Some(utterance),
+                Piece::Partial(_) => None,
+            })
+            .collect()
     }
 
     fn partials(&self) -> usize {
