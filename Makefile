@@ -4,10 +4,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test check budget bench bench-criterion licenses fuzz clean deps-build deps-test deps-bench
+.PHONY: help run build models test check budget bench bench-criterion licenses fuzz clean deps-build deps-test deps-models deps-bench
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 VENV := target/venv
+# Where the speech recogniser's models are: the default of the option transcribe.models.
+MODELS := models
 # One job per core is right for two cores; a smaller machine may want `make JOBS=1 test`.
 JOBS ?= $(shell nproc)
 export CARGO_BUILD_JOBS := $(JOBS)
@@ -32,6 +34,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: deps-build ## build it and start a demo conference to dial into (ctrl-C ends it)
+	@$(MAKE) --no-print-directory models || echo 'going on without speech recognition; `make models` fetches it'
 	$(call say,building Confab)
 	cargo build --locked --release
 	target/release/confab demo
@@ -39,7 +42,12 @@ run: deps-build ## build it and start a demo conference to dial into (ctrl-C end
 build: deps-build ## build the release binary, target/release/confab
 	cargo build --locked --release
 
-test: deps-build deps-test ## every test: unit, simulator, contract, layers, and real SIP clients
+models: ## fetch the speech recogniser's models (30 MB) into models/ and check them
+	@bash deploy/fetch-models.sh --check $(MODELS) || { \
+		$(MAKE) --no-print-directory deps-models && bash deploy/fetch-models.sh $(MODELS); \
+	}
+
+test: deps-build deps-test models ## every test: unit, simulator, contract, layers, and real SIP clients
 	$(call say,every test)
 	cargo test --locked --no-fail-fast
 
@@ -91,6 +99,17 @@ deps-test:
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
 	$(call need,opusdec,opus-tools)
+
+deps-models:
+	$(call need,npm,npm)
+	@if ! python3 -m pip --version >/dev/null 2>&1; then \
+		if ! command -v apt-get >/dev/null 2>&1; then \
+			echo "confab's speech models need python3 with pip to be fetched; please install it" >&2; exit 1; \
+		fi; \
+		printf '==> installing %s\n' python3-pip; \
+		$(SUDO) apt-get update -qq; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >/dev/null; \
+	fi
 
 # Python.h and a C compiler are needed: the pesq package comes as source.
 deps-bench: deps-build

@@ -21,6 +21,7 @@ mod page;
 mod probe;
 mod recording;
 pub mod schema;
+mod transcribe;
 mod webhook;
 mod ws;
 
@@ -168,7 +169,7 @@ pub fn router(state: ApiState) -> Router {
 fn resources() -> Router<SharedState> {
     use {
         accesskey as keys, activeflow as runs, conference as conf, conferencecall as calls,
-        customer as customers, flow as flows, recording as recs, webhook as hooks,
+        customer as customers, flow as flows, recording as recs, transcribe as trans, webhook as hooks,
     };
     Router::new()
         .route("/conferences", get(conf::list).post(conf::create))
@@ -181,8 +182,12 @@ fn resources() -> Router<SharedState> {
         .route("/recordings", get(recs::list))
         .route("/recordings/{id}", get(recs::read).delete(recs::delete))
         .route("/recordingfiles/{id}", get(recs::file))
-        .route("/conferences/{id}/transcribe_start", post(conf::transcribe_start))
-        .route("/conferences/{id}/transcribe_stop", post(conf::transcribe_stop))
+        .route("/conferences/{id}/transcribe_start", post(trans::start))
+        .route("/conferences/{id}/transcribe_stop", post(trans::stop))
+        .route("/transcribes", get(trans::list))
+        .route("/transcribes/{id}", get(trans::read))
+        .route("/transcribes/{id}/stop", post(trans::end))
+        .route("/transcripts", get(trans::transcripts))
         .route("/conferences/{id}/media_stream", get(conf::media_stream))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
@@ -238,6 +243,10 @@ impl Shared {
                 Refusal::WrongStatus(_) | Refusal::Conflict(_) => {
                     Err(ApiError::new(Reason::WrongStatus, refusal.to_string()))
                 }
+                Refusal::UnknownLanguage(_) => {
+                    Err(ApiError::field(Reason::InvalidField, "language", refusal.to_string()))
+                }
+                Refusal::NoTranscriber(_) => Err(ApiError::new(Reason::NoTranscriber, refusal.to_string())),
                 Refusal::Limit(_) => {
                     Err(ApiError::new(Reason::LimitReached, refusal.to_string()).retry_after(RETRY_AFTER))
                 }

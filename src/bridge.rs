@@ -35,6 +35,7 @@ mod rooms;
 mod settings;
 mod signalling;
 mod timers;
+mod transcribing;
 
 use std::collections::BTreeMap;
 
@@ -54,13 +55,15 @@ use journal::Journal;
 use recording::Recordings;
 use rooms::Shards;
 use timers::{Fading, Timer, Timers};
+use transcribing::Transcribes;
 
 pub use exchange::{Input, Level, Note, Output};
 pub use gauges::{Gauges, LegQuality, MediaTotals, ShardLoad};
 pub use settings::{
     ADDRESS_TEXT_MAX, ENDED_HASHES_MAX, ENDED_KEPT, ENDED_KEPT_MAX, LEAVED_KEPT, LEAVED_KEPT_MAX,
-    REFUSAL_NOTES_PER_S, Settings,
+    REFUSAL_NOTES_PER_S, Settings, TRANSCRIBE_FINISH, TRANSCRIBES_PER_CONFERENCE_MAX, Transcriber,
 };
+pub use transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
 
 /// The control core. See the module.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ pub struct Bridge {
     /// Conferencecalls that left a moment ago.
     leaved: Fading<ConferencecallId>,
     recordings: Recordings,
+    transcribes: Transcribes,
     journal: Journal,
     tally: Tally,
     draining: bool,
@@ -110,6 +114,7 @@ impl Bridge {
             ended: Fading::new(settings::ENDED_KEPT, settings::ENDED_KEPT_MAX),
             leaved: Fading::new(settings::LEAVED_KEPT, settings::LEAVED_KEPT_MAX),
             recordings: Recordings::default(),
+            transcribes: Transcribes::default(),
             journal: Journal::default(),
             tally: Tally::default(),
             draining: false,
@@ -129,6 +134,7 @@ impl Bridge {
             Input::Report(report) => self.handle_report(now, report, ports),
             Input::Errand { ticket, result } => self.handle_errand(now, ticket, result, ports),
             Input::Recorded(report) => self.handle_record_report(now, report),
+            Input::Speech(report) => self.handle_speech(now, report),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }
@@ -168,6 +174,7 @@ impl Bridge {
                 Timer::Conferencecall(id) => self.give_up_leg(now, id),
                 Timer::Activeflow(id) => self.flow_timer(now, id, ports),
                 Timer::Recording(id) => self.recording_timer(now, id),
+                Timer::Transcribe(id) => self.finish_transcribe(now, id),
                 Timer::Drain => self.force_drain(now),
             }
         }

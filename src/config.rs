@@ -37,6 +37,8 @@ pub struct Config {
     pub speech: SpeechConfig,
     /// Recordings.
     pub record: RecordConfig,
+    /// Transcription.
+    pub transcribe: TranscribeConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -159,6 +161,15 @@ pub struct RecordConfig {
     pub max_bytes: Option<u64>,
 }
 
+/// `[transcribe]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TranscribeConfig {
+    /// The folder of the embedded recogniser's models.
+    pub models: PathBuf,
+    /// Threads it computes on.
+    pub threads: usize,
+}
+
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogConfig {
@@ -259,6 +270,7 @@ impl Default for Config {
             flow: FlowConfig { allow_private: false },
             speech: SpeechConfig { voice_url: None },
             record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
+            transcribe: TranscribeConfig { models: PathBuf::from("models"), threads: 1 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

@@ -16,12 +16,13 @@ use tracing::{debug, error, info, warn};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::outside::ErrandResult;
 use crate::bridge::recording::RecordReport;
-use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output};
+use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
 use crate::errand::Errands;
 use crate::net::clock::Clock;
 use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
 use crate::record::RecordInlet;
+use crate::speech::recogniser::service::SpeechInlet;
 use crate::store::{NotDurable, Write};
 use outlet::Outlets;
 pub use outlet::ShardInlet;
@@ -58,6 +59,8 @@ pub enum Inbound {
     },
     /// News of the recorder.
     Recorded(RecordReport),
+    /// News of the recogniser.
+    Speech(SpeechReport),
     /// Take no new calls, end all, then stop.
     Drain,
 }
@@ -146,6 +149,8 @@ pub struct Setup {
     pub errands: Errands,
     /// The way to the recorder.
     pub recorder: RecordInlet,
+    /// The way to the recogniser.
+    pub speech: SpeechInlet,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -168,7 +173,7 @@ pub struct Inbox {
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
     let Inbox { sender, mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer, errands, recorder } = setup;
+    let Setup { bridge, clock, ports, shards, transports, writer, errands, recorder, speech } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -180,6 +185,7 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         errands,
         inbox: sender,
         recorder,
+        speech,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -223,6 +229,7 @@ struct Task {
     /// Our own inbox, for the results of errands; weak, so that it closes with its last user.
     inbox: mpsc::WeakSender<Inbound>,
     recorder: RecordInlet,
+    speech: SpeechInlet,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -243,6 +250,7 @@ impl Task {
             Inbound::Report(report) => Input::Report(report),
             Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
             Inbound::Recorded(report) => Input::Recorded(report),
+            Inbound::Speech(report) => Input::Speech(report),
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);
@@ -279,6 +287,9 @@ impl Task {
                         self.bridge.handle(self.clock.both(), Input::Recorded(report), &mut self.ports);
                     }
                 }
+                Output::Speech(order) => self.speech.order(order),
+                // For whoever watches the conference live; nobody can yet.
+                Output::Partial(_) => {}
                 Output::Persist(change) => self.write(Write::Change(change)).await,
                 Output::Reply { ticket, reply } => {
                     if let Some(to) = self.replies.remove(&ticket) {

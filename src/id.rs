@@ -54,6 +54,10 @@ uuid_newtype! {
     ActiveflowId,
     /// Names a recording.
     RecordingId,
+    /// Names a transcription of a conference.
+    TranscribeId,
+    /// Names what one caller said between two pauses.
+    TranscriptId,
 }
 
 /// Names a room in the data plane; never reused within a process.

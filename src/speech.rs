@@ -1,3 +1,4 @@
-//! Speech: texts that are spoken.
+//! Speech: what callers say, as text, and texts that are spoken.
 
+pub mod recogniser;
 pub mod voice;

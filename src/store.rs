@@ -19,6 +19,7 @@ mod read;
 mod recording;
 #[cfg(test)]
 mod tests;
+mod transcribe;
 mod writer;
 
 use std::fs::File;
@@ -56,6 +57,7 @@ pub use pending::{
 };
 pub use read::{Ended, Restored};
 pub use recording::EndedRecording;
+pub use transcribe::TRANSCRIPTS_TOTAL_MAX;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
@@ -81,6 +83,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
     (3, "flows", include_str!("store/migrations/0003_flows.sql")),
     (5, "recordings", include_str!("store/migrations/0005_recordings.sql")),
+    (6, "transcribes", include_str!("store/migrations/0006_transcribes.sql")),
 ];
 
 /// Why the store could not do what was asked.

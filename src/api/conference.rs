@@ -137,28 +137,6 @@ pub(super) async fn regenerate_direct_hash(
     shared.change_conference(customer, id, Command::RegenerateDirectHash { customer, id }).await
 }
 
-/// Starts a transcription: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_start", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn transcribe_start(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "transcription").await
-}
-
-/// Stops the transcription: not available yet.
-#[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_stop", tag = "conferences",
-    params(("id" = Uuid, Path, description = "The conference")), responses(ChangeErrors))]
-pub(super) async fn transcribe_stop(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-) -> Result<(), ApiError> {
-    shared.not_yet(owner, id, "transcription").await
-}
-
 /// Streams the mix over a WebSocket: not available yet.
 #[utoipa::path(get, path = "/v1.0/conferences/{id}/media_stream", tag = "conferences", params(
     ("id" = Uuid, Path, description = "The conference"),

@@ -117,6 +117,9 @@ const PATH_WORDS: &[&str] = &[
     "recordingfiles",
     "transcribe_start",
     "transcribe_stop",
+    "transcribes",
+    "transcripts",
+    "stop",
     "media_stream",
 ];
 /// Parts of a path that are logged; none of ours has more.

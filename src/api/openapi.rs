@@ -11,7 +11,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
 use super::{
-    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, webhook, ws,
+    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, transcribe,
+    webhook, ws,
 };
 
 /// The errors of a request that needs no key.
@@ -104,7 +105,8 @@ impl Modify for Keys {
         conference::regenerate_direct_hash,
         recording::start, recording::stop, recording::pause, recording::resume,
         recording::list, recording::read, recording::delete, recording::file,
-        conference::transcribe_start, conference::transcribe_stop, conference::media_stream,
+        conference::media_stream,
+        transcribe::start, transcribe::stop, transcribe::list, transcribe::read, transcribe::end, transcribe::transcripts,
         conferencecall::list, conferencecall::read, conferencecall::eject,
         flow::list, flow::create, flow::read, flow::update, flow::delete, activeflow::list, activeflow::read,
         customer::own, customer::list, customer::create, customer::read, customer::update, customer::delete,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::bridge::resource::{ConferenceType, RecordingFormat};
+use crate::bridge::resource::{ConferenceType, RecordingFormat, TranscribeDirection};
 use crate::store::Scope;
 
 /// The body of POST /conferences.
@@ -134,6 +134,16 @@ pub struct NewRecordingBody {
     /// Whether each caller gets a track of its own (default false).
     #[schema(nullable = false)]
     pub tracks: Option<bool>,
+}
+
+/// The body of POST /conferences/{id}/transcribe_start.
+#[derive(ToSchema)]
+pub struct TranscribeStart {
+    /// The language callers speak (BCP 47), such as `en-US`.
+    pub language: String,
+    /// Whose audio: `both` (default) and `in` are the callers'.
+    #[schema(nullable = false)]
+    pub direction: Option<TranscribeDirection>,
 }
 
 /// The body of POST /customers and PUT /customers/{id}.

@@ -12,6 +12,8 @@ use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
 use crate::obs::{Exposition, Histogram, Metrics, log};
 use crate::record::{self, Recorder};
+use crate::speech::recogniser::counters as speech_counters;
+use crate::speech::recogniser::service::Recogniser;
 use crate::store::Store;
 use crate::webhook;
 
@@ -134,6 +136,56 @@ fn recordings(exposition: &mut Exposition, counters: &record::Counters) {
         (
             "confab_recordings_orders_dropped_total",
             "Orders that the recorder was too slow to take.",
+            &counters.orders_dropped,
+        ),
+    ];
+    for (name, help, counter) in counted {
+        exposition.counter(name, help, read(counter));
+    }
+}
+
+/// Adds the recogniser.
+pub(super) fn register_recogniser(metrics: &Metrics, recogniser: &Recogniser) {
+    let counters = recogniser.counters.clone();
+    metrics.register(move |exposition| speech(exposition, &counters));
+}
+
+/// What the recogniser counted.
+fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
+    let gauges = [
+        ("confab_transcribe_callers", "Callers being transcribed.", &counters.callers),
+        ("confab_transcribe_waiting", "Whole utterances that wait for the recogniser.", &counters.waiting),
+    ];
+    for (name, help, value) in gauges {
+        exposition.gauge(name, help, read(value) as f64);
+    }
+    exposition.counters(
+        "confab_transcribe_utterances_total",
+        "Utterances, by what became of them.",
+        &[
+            (&[("outcome", "recognised")], read(&counters.utterances)),
+            (&[("outcome", "partial")], read(&counters.partials)),
+            (&[("outcome", "partial_skipped")], read(&counters.partials_skipped)),
+            (&[("outcome", "dropped")], read(&counters.utterances_dropped)),
+            (&[("outcome", "failed")], read(&counters.failures)),
+        ],
+    );
+    let counted = [
+        ("confab_transcribe_audio_milliseconds_total", "Audio recognised.", &counters.audio_ms),
+        ("confab_transcribe_busy_milliseconds_total", "Time the recogniser took for it.", &counters.busy_ms),
+        (
+            "confab_transcribe_lost_ticks_total",
+            "Ticks of 20 ms that were not heard because they were read too late.",
+            &counters.lost_ticks,
+        ),
+        (
+            "confab_transcribe_callers_refused_total",
+            "Callers not transcribed because there were too many.",
+            &counters.callers_refused,
+        ),
+        (
+            "confab_transcribe_orders_dropped_total",
+            "Orders that the recogniser was too slow to take.",
             &counters.orders_dropped,
         ),
     ];

@@ -30,6 +30,7 @@ use crate::plane::ShardReport;
 use crate::record::retention::Retention;
 use crate::record::{self, Recorder};
 use crate::rng::Rng;
+use crate::speech::recogniser::service::Recogniser;
 use crate::store::{Store, Write, spawn_writer};
 use crate::time::{Duration, Timestamp};
 use crate::webhook::{self, Webhooks};
@@ -101,6 +102,7 @@ pub(super) struct Server {
     media: Vec<Arc<MediaThread>>,
     recorder: Recorder,
     retention: JoinHandle<()>,
+    recogniser: Recogniser,
 }
 
 impl Server {
@@ -142,6 +144,15 @@ impl Server {
         let (recorder, record_inlet) =
             Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
                 .map_err(|error| Failure::media(&error))?;
+        let outlet = control.inbox();
+        let (recogniser, speech) = Recogniser::start(
+            wiring::speech_engine(&config),
+            Box::new(move |report| {
+                // The inbox gone means that the server is ending.
+                let _ = outlet.blocking_send(Inbound::Speech(report));
+            }),
+        )
+        .map_err(|error| Failure::other("the recogniser's threads cannot be started", &error))?;
         let metrics = Metrics::new();
         let no_tls = |error| Failure::other("the TLS library cannot be used", &error);
         let errands = Errands::new(wiring::errands(&config)).map_err(no_tls)?;
@@ -158,6 +169,7 @@ impl Server {
         gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
         gather::register_errands(&metrics, &errands);
         gather::register_recorder(&metrics, &recorder);
+        gather::register_recogniser(&metrics, &recogniser);
 
         let ready = Ready {
             sip: transports.local_addr(),
@@ -177,6 +189,7 @@ impl Server {
         bridge.restore_flows(clock.both(), flows.flows, flows.running);
         bridge.restore_recordings(cut_off);
         bridge.restore(clock.both(), restored.conferences, restored.open_calls);
+        bridge.restore_transcribes(clock.both(), restored.transcribes);
         let audits = writes.downgrade();
         let setup = control::Setup {
             bridge,
@@ -187,6 +200,7 @@ impl Server {
             writer: writes,
             errands,
             recorder: record_inlet,
+            speech,
         };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
@@ -211,6 +225,7 @@ impl Server {
             media,
             recorder,
             retention,
+            recogniser,
         })
     }
 
@@ -241,6 +256,7 @@ impl Server {
             store,
             media,
             recorder,
+            recogniser,
             retention,
             ..
         } = self;
@@ -254,6 +270,7 @@ impl Server {
             let _ = stop_http.send(());
             let _ = http.await;
             store.close().await;
+            drop(recogniser);
         };
         let ending = tokio::select! {
             done = tokio::time::timeout(limit, finish) => match done {

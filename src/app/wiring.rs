@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tracing::info;
+
 use crate::api::ApiSettings;
-use crate::bridge;
+use crate::bridge::{self, Transcriber};
 use crate::config::{Config, IoBackend};
 use crate::control::BoundPorts;
 use crate::errand;
@@ -13,6 +15,9 @@ use crate::net::media::{Backend, PortsError, RtpPorts};
 use crate::net::{http, transport};
 use crate::plane::RingCadence;
 use crate::rng::Rng;
+use crate::speech::recogniser::models;
+use crate::speech::recogniser::moonshine::{self, Moonshine};
+use crate::speech::recogniser::service::MakeEngine;
 use crate::time::Timestamp;
 use crate::webhook;
 
@@ -45,6 +50,7 @@ pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
         max_speakers: config.conference.max_speakers,
         drain_timeout: config.conference.drain_timeout,
         max_recordings: config.record.max_recordings,
+        transcriber: transcriber(config),
         ring: RingCadence { tones_hz: ring.tones_hz, on_off_ms: ring.on_off_ms },
         ..bridge::Settings::default()
     }
@@ -53,6 +59,29 @@ pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
 /// How flows' errands are done.
 pub(super) fn errands(config: &Config) -> errand::Settings {
     errand::Settings { allow_private: config.flow.allow_private, speech_url: config.speech.voice_url.clone() }
+}
+
+/// Whether conferences can be transcribed; what stands in the way goes into the log.
+pub(super) fn transcriber(config: &Config) -> Transcriber {
+    match models::look(&config.transcribe.models) {
+        Ok(()) => Transcriber::Ready {
+            provider: moonshine::PROVIDER.to_owned(),
+            languages: moonshine::LANGUAGES.map(str::to_owned).to_vec(),
+        },
+        Err(why) => {
+            info!("transcription is not available: {why}");
+            Transcriber::Absent(why.to_string())
+        }
+    }
+}
+
+/// Makes the engine that recognises speech, when there is some.
+pub(super) fn speech_engine(config: &Config) -> MakeEngine {
+    let config = config.transcribe.clone();
+    Box::new(move || {
+        let engine = Moonshine::load(&config.models, config.threads).map_err(|error| error.to_string())?;
+        Ok(Box::new(engine))
+    })
 }
 
 /// The API's limits; a burst is twice what one second allows.

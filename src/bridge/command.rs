@@ -5,8 +5,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::flow::{Activeflow, Flow, Program};
-use super::resource::{Conference, ConferenceType, Conferencecall, Recording, RecordingFormat};
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
+use super::resource::{
+    Conference, ConferenceType, Conferencecall, Recording, RecordingFormat, Transcribe, TranscribeDirection,
+};
+use crate::id::{
+    ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId, TranscribeId,
+};
 
 /// A request of one customer, with parsed and range-checked values.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +135,38 @@ pub enum Command {
         /// Which.
         ids: Vec<RecordingId>,
     },
+    /// Starts to transcribe a conference.
+    StartTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// The language callers speak: a well-formed tag of BCP 47.
+        language: String,
+        /// Whose audio.
+        direction: TranscribeDirection,
+    },
+    /// Stops the transcription of a conference.
+    StopTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// Stops a transcription; one that stops or has stopped already stays as it is.
+    EndTranscribe {
+        /// The owner.
+        customer: CustomerId,
+        /// The transcription.
+        id: TranscribeId,
+    },
+    /// The live state of these transcriptions; those the bridge does not hold are left out.
+    ReadTranscribes {
+        /// The owner.
+        customer: CustomerId,
+        /// Which.
+        ids: Vec<TranscribeId>,
+    },
 }
 
 /// The body of POST /flows, checked.
@@ -235,6 +271,10 @@ pub enum Reply {
     Activeflows(Vec<Activeflow>),
     /// Live recordings.
     Recordings(Vec<Recording>),
+    /// The transcription after the change.
+    Transcribe(Box<Transcribe>),
+    /// Live transcriptions.
+    Transcribes(Vec<Transcribe>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -263,4 +303,10 @@ pub enum Refusal {
     /// The bridge is draining.
     #[error("the server is shutting down")]
     Draining,
+    /// Nothing can transcribe now, and what would help.
+    #[error("transcription is not available: {0}")]
+    NoTranscriber(String),
+    /// The recogniser does not know the language; these it knows.
+    #[error("is not a language the recogniser knows; it knows {}", .0.join(", "))]
+    UnknownLanguage(Vec<String>),
 }

@@ -49,7 +49,7 @@ impl Bridge {
 
     /// → `terminating`: nobody new gets in, recordings stop, and everybody in is sent off, after the flow
     /// at the end if there is one. With nobody in it that flow runs once without a call, and the
-    /// conference ends meanwhile. This is where transcriptions will stop.
+    /// conference ends meanwhile. A transcription hears no more.
     pub(super) fn begin_end_as(
         &mut self,
         now: Now,
@@ -78,6 +78,7 @@ impl Bridge {
         if !any {
             self.start_lone_post_flow(now, id, ports);
         }
+        self.end_transcribe_of(now, id);
         self.end_if_empty(now, id);
     }
 
@@ -158,6 +159,7 @@ impl Bridge {
         }
         self.stop_all_flows(now);
         self.end_all_recordings(now, "the server stopped");
+        self.pause_transcribes(now);
     }
 
     /// The drain has taken too long: whoever is left is gone.
@@ -172,8 +174,8 @@ impl Bridge {
 
     /// The drain is done once every call is gone, every BYE is answered and every recording is on disk.
     pub(super) fn finish_drain(&mut self) {
-        let is_quiet = self.calls.is_quiet() && self.sip.calls() == 0 && self.recordings.live() == 0;
-        if self.draining && is_quiet {
+        let is_kept = self.recordings.live() == 0 && self.transcribes.are_quiet();
+        if self.draining && self.calls.is_quiet() && self.sip.calls() == 0 && is_kept {
             self.report_drained();
         }
     }

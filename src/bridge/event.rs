@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::flow::{Activeflow, Flow};
-use super::resource::{Conference, Conferencecall, Recording};
+use super::resource::{Conference, Conferencecall, Recording, Transcribe, Transcript};
 use crate::id::{ConferenceId, CustomerId};
 use crate::time::Timestamp;
 
@@ -33,6 +33,10 @@ pub enum Change {
     Activeflow(Box<Activeflow>),
     /// A recording was made or changed: replaces the stored one.
     Recording(Box<Recording>),
+    /// A transcription was started or changed: replaces the stored one.
+    Transcribe(Box<Transcribe>),
+    /// Something was said.
+    Transcript(Box<Transcript>),
     /// An event happened in a conference.
     Event {
         /// The owner.

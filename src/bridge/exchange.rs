@@ -6,6 +6,7 @@ use super::command::{Command, Reply};
 use super::event::Change;
 use super::flow::outside::{Errand, ErrandResult};
 use super::recording::{RecordOrder, RecordReport};
+use super::transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
 use crate::id::{ConferenceId, ConferencecallId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
 use crate::sip;
@@ -43,6 +44,8 @@ pub enum Input {
     },
     /// News of the one who writes recordings.
     Recorded(RecordReport),
+    /// News of the recogniser.
+    Speech(SpeechReport),
     /// [`Bridge::next_timeout`](super::Bridge::next_timeout) has come.
     Timeout,
     /// Take no new calls and end all; [`Output::Drained`] tells when it is done.
@@ -63,6 +66,10 @@ pub enum Output {
     },
     /// Order the one who writes recordings. A leg is named before the shard's order that adds it.
     Record(RecordOrder),
+    /// Tell the recogniser.
+    Speech(SpeechOrder),
+    /// Show what a caller is saying to whoever watches; it is not kept.
+    Partial(Box<PartialTranscript>),
     /// Keep a change.
     Persist(Change),
     /// Answer a command, once every change before this is kept.

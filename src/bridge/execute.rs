@@ -33,6 +33,12 @@ impl Bridge {
                 self.pause_recording(now, (customer, id), pause)
             }
             Command::ReadRecordings { customer, ids } => Ok(self.read_recordings(customer, &ids)),
+            Command::StartTranscribe { customer, id, language, direction } => {
+                self.start_transcribe(now, (customer, id), language, direction)
+            }
+            Command::StopTranscribe { customer, id } => self.stop_transcribe(now, (customer, id)),
+            Command::EndTranscribe { customer, id } => self.end_transcribe_by_owner(now, (customer, id)),
+            Command::ReadTranscribes { customer, ids } => Ok(self.read_transcribes(customer, &ids)),
         };
         done.unwrap_or_else(Reply::Refused)
     }

@@ -50,6 +50,10 @@ pub struct Gauges {
     /// Times a limit on what is kept of the past was hit: ended conferences, leaved conferencecalls,
     /// hashes of ended conferences.
     pub crowded_out_total: [u64; 3],
+    /// Transcriptions that are not done.
+    pub transcribes: usize,
+    /// Transcriptions started, transcripts, and partial ones shown.
+    pub transcribes_total: [u64; 3],
     /// Times a shard did not say in time that a leg was closed.
     pub legs_given_up_total: u64,
     /// Flows that are not deleted.
@@ -211,6 +215,12 @@ impl Bridge {
             flow_steps_total: tally.flow_steps_total,
             recordings: self.recordings.live(),
             recordings_total: self.recordings.totals(),
+            transcribes: self.transcribes.live(),
+            transcribes_total: [
+                self.transcribes.started_total,
+                self.transcribes.transcripts_total,
+                self.transcribes.partials_total,
+            ],
         }
     }
 }

@@ -143,6 +143,7 @@ impl Bridge {
         let conference = call.resource.conference_id;
         self.calls.name_leg(leg.id, id);
         self.name_leg_to_recordings(conference, leg.id, id);
+        self.name_leg_to_transcribe(conference, leg.id, id);
         let identity = rtp_identity(&mut self.rng);
         let command = ShardCommand::AddLeg { leg: leg.id, room, port, media, hears, identity };
         self.journal.push(Output::Shard { shard: leg.shard, command });

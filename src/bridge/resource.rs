@@ -1,10 +1,13 @@
 //! The resources as the API shows them. Every field is always present.
 
+mod transcribe;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
 use crate::time::Timestamp;
+pub use transcribe::{Transcribe, TranscribeDirection, TranscribeStatus, Transcript};
 
 /// A conference's type. Immutable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]

@@ -20,6 +20,38 @@ pub const ADDRESS_TEXT_MAX: usize = 256;
 /// Log lines about refused calls in one second; more are only counted.
 pub const REFUSAL_NOTES_PER_S: u32 = 50;
 
+/// Transcriptions of one conference; one more is refused.
+pub const TRANSCRIBES_PER_CONFERENCE_MAX: usize = 1000;
+/// How long a stopped transcription waits for its last transcripts.
+pub const TRANSCRIBE_FINISH: Duration = Duration::from_secs(15);
+
+/// Whether conferences can be transcribed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transcriber {
+    /// They can.
+    Ready {
+        /// What recognises, as transcriptions name it.
+        provider: String,
+        /// The languages it knows, as primary language subtags (`en`); empty: any.
+        languages: Vec<String>,
+    },
+    /// They cannot: why, and what would help.
+    Absent(String),
+}
+
+impl Transcriber {
+    /// Whether it knows the language of this tag.
+    pub fn knows(&self, tag: &str) -> bool {
+        let primary = tag.split('-').next().unwrap_or_default();
+        match self {
+            Transcriber::Ready { languages, .. } => {
+                languages.is_empty() || languages.iter().any(|known| known.eq_ignore_ascii_case(primary))
+            }
+            Transcriber::Absent(_) => false,
+        }
+    }
+}
+
 /// What a bridge is told once, at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -45,6 +77,8 @@ pub struct Settings {
     pub retry_after_s: u32,
     /// Recordings at once; one more is refused.
     pub max_recordings: usize,
+    /// Whether conferences can be transcribed.
+    pub transcriber: Transcriber,
     /// The SIP endpoint's own settings.
     pub sip: crate::sip::Settings,
 }
@@ -63,6 +97,7 @@ impl Default for Settings {
             max_speakers: 8,
             retry_after_s: 10,
             max_recordings: 1000,
+            transcriber: Transcriber::Absent("this server has no recogniser".to_owned()),
             sip: crate::sip::Settings::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, RecordingId};
+use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, RecordingId, TranscribeId};
 use crate::time::{Duration, Instant};
 
 /// What a timer is about. Its owner's status says what it means.
@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Activeflow(ActiveflowId),
     /// A recording's limit while it runs; the end of the wait for its file while it stops.
     Recording(RecordingId),
+    /// The end of a stopped transcription by force: the recogniser does not answer.
+    Transcribe(TranscribeId),
     /// The end of the drain by force.
     Drain,
 }

@@ -364,6 +364,29 @@ impl Key {
             },
         ),
         key(
+            "transcribe.models",
+            "CONFAB_TRANSCRIBE_MODELS",
+            None,
+            "models",
+            "Folder of the embedded recogniser's models, as `make models` fetches them.",
+            |c, v| {
+                let text = v.text()?;
+                if text.is_empty() {
+                    return Err("must name a folder".to_owned());
+                }
+                c.transcribe.models = text.into();
+                Ok(())
+            },
+        ),
+        key(
+            "transcribe.threads",
+            "CONFAB_TRANSCRIBE_THREADS",
+            None,
+            "1",
+            "Threads the embedded recogniser computes on, at a low priority.",
+            |c, v| v.count(1..=THREADS_LIMIT).map(|value| c.transcribe.threads = value),
+        ),
+        key(
             "log.level",
             "CONFAB_LOG",
             Some("--log"),

@@ -9,8 +9,10 @@ use super::audit::Audit;
 use super::outbox::OutboxChange;
 use crate::bridge::event::{Change, ConferenceRecord, Event};
 use crate::bridge::flow::{Activeflow, Flow};
-use crate::bridge::resource::{Conferencecall, Recording};
-use crate::id::{ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
+use crate::bridge::resource::{Conferencecall, Recording, Transcribe, Transcript};
+use crate::id::{
+    ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId, TranscribeId,
+};
 
 /// Conferences, and as many of each other resource, whose newest state waits while the disk cannot be
 /// written. A further one is dropped and counted.
@@ -54,6 +56,9 @@ pub(super) struct Pending {
     pub(super) flows: BTreeMap<FlowId, Box<Flow>>,
     pub(super) activeflows: BTreeMap<ActiveflowId, Box<Activeflow>>,
     pub(super) recordings: BTreeMap<RecordingId, Box<Recording>>,
+    pub(super) transcribes: BTreeMap<TranscribeId, Box<Transcribe>>,
+    /// Bounded as the events are.
+    pub(super) transcripts: Vec<Transcript>,
     pub(super) events: Vec<PendingEvent>,
     pub(super) outbox: Vec<OutboxChange>,
     pub(super) audits: Vec<Audit>,
@@ -69,6 +74,8 @@ impl Pending {
             flows: BTreeMap::new(),
             activeflows: BTreeMap::new(),
             recordings: BTreeMap::new(),
+            transcribes: BTreeMap::new(),
+            transcripts: Vec::new(),
             events: Vec::new(),
             outbox: Vec::new(),
             audits: Vec::new(),
@@ -84,7 +91,8 @@ impl Pending {
     pub(super) fn len(&self) -> usize {
         let calls = self.conferences.len() + self.conferencecalls.len();
         let flows = self.flows.len() + self.activeflows.len();
-        calls + flows + self.recordings.len() + self.events.len() + self.outbox.len() + self.audits.len()
+        let sound = self.recordings.len() + self.transcribes.len() + self.transcripts.len();
+        calls + flows + sound + self.events.len() + self.outbox.len() + self.audits.len()
     }
 
     /// Takes a change in; a newer state of a resource takes the place of the older. Returns whether
@@ -99,6 +107,16 @@ impl Pending {
             Change::Activeflow(run) => put(&mut self.activeflows, run.id, run, self.resources_max),
             Change::Recording(recording) => {
                 put(&mut self.recordings, recording.id, recording, self.resources_max)
+            }
+            Change::Transcribe(transcribe) => {
+                put(&mut self.transcribes, transcribe.id, transcribe, self.resources_max)
+            }
+            Change::Transcript(transcript) => {
+                let fits = self.transcripts.len() < self.events_max;
+                if fits {
+                    self.transcripts.push(*transcript);
+                }
+                fits
             }
             Change::Event { customer, conference, event } => {
                 let fits = self.events.len() < self.events_max;
@@ -134,6 +152,8 @@ impl Pending {
         self.flows.clear();
         self.activeflows.clear();
         self.recordings.clear();
+        self.transcribes.clear();
+        self.transcripts.clear();
         self.events.clear();
         self.outbox.clear();
         self.audits.clear();

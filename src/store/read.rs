@@ -10,7 +10,7 @@ use super::{Store, StoreError, event, outbox, writer};
 use crate::bridge::ENDED_HASHES_MAX;
 use crate::bridge::event::{ConferenceRecord, Event};
 use crate::bridge::resource::{
-    Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
+    Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus, Transcribe,
 };
 use crate::id::{ConferenceId, ConferencecallId, CustomerId};
 use crate::time::Timestamp;
@@ -23,6 +23,8 @@ pub struct Restored {
     pub conferences: Vec<ConferenceRecord>,
     /// Every conferencecall that was open; its call is gone.
     pub open_calls: Vec<Conferencecall>,
+    /// Every transcription that was not done.
+    pub transcribes: Vec<Transcribe>,
 }
 
 impl Restored {
@@ -58,7 +60,7 @@ impl Store {
             .fetch_all(&self.inner.readers)
             .await?;
         let open_calls = rows.iter().map(conferencecall).collect::<Result<_, _>>()?;
-        Ok(Restored { conferences, open_calls })
+        Ok(Restored { conferences, open_calls, transcribes: self.open_transcribes().await? })
     }
 
     /// The `max` conferences that ended last and still have a hash, the longest ended first.

@@ -16,7 +16,7 @@ use super::flow::ACTIVEFLOWS_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
 use super::read::{conference_status, conference_type, conferencecall_status};
-use super::{Store, count, event, flow, recording};
+use super::{Store, count, event, flow, recording, transcribe};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
 use crate::bridge::resource::Conferencecall;
@@ -209,6 +209,13 @@ impl Writer {
         for call in self.pending.conferencecalls.values() {
             upsert_conferencecall(connection, call).await?;
         }
+        for resource in self.pending.transcribes.values() {
+            transcribe::upsert(connection, resource).await?;
+        }
+        for transcript in &self.pending.transcripts {
+            transcribe::insert_transcript(connection, transcript).await?;
+        }
+        transcribe::trim(connection, &self.pending.transcripts).await?;
         for recording in self.pending.recordings.values() {
             recording::upsert(connection, recording).await?;
         }
@@ -271,6 +278,7 @@ fn changes_nothing(reply: &Reply) -> bool {
         Reply::Conferences(_)
             | Reply::Conferencecalls(_)
             | Reply::Recordings(_)
+            | Reply::Transcribes(_)
             | Reply::Flows(_)
             | Reply::Activeflows(_)
             | Reply::Refused(_)

@@ -165,12 +165,6 @@ async fn conferencecalls_are_listed_by_conference_and_ejected() {
 async fn what_comes_later_says_so_after_its_checks() {
     let api = Api::new().await;
     let id = api.own("POST", "/v1.0/conferences", None).await.json["id"].as_str().expect("an id").to_owned();
-    for action in ["transcribe_start", "transcribe_stop"] {
-        let at = |id: &str| format!("/v1.0/conferences/{id}/{action}");
-        assert_eq!(api.own("POST", &at(&id), None).await.reason(), (503, "NOT_AVAILABLE_YET"), "{action}");
-        assert_eq!(api.own("POST", &at(NIL), None).await.reason(), (404, "RESOURCE_NOT_FOUND"));
-        assert_eq!(api.own("POST", &at("x"), None).await.reason(), (400, "INVALID_PATH"));
-    }
     let stream = |what: &str| format!("/v1.0/conferences/{id}/media_stream{what}");
     assert_eq!(
         api.own("GET", &stream("?encapsulation=rtp"), None).await.reason(),

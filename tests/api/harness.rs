@@ -585,6 +585,19 @@ impl Held {
                     ids.iter().filter_map(|id| self.recordings.get(id)).filter(|r| r.customer_id == customer);
                 (Vec::new(), Reply::Recordings(live.cloned().collect()))
             }
+            Command::StartTranscribe { id, language, .. } if language == "xx" => {
+                assert!(self.conferences.contains_key(&id), "the test names a live one");
+                let known = vec!["en".to_owned()];
+                (Vec::new(), Reply::Refused(Refusal::UnknownLanguage(known)))
+            }
+            Command::StartTranscribe { customer, id, .. } => {
+                self.change(customer, id, |c| c.transcribe_id = Uuid::from_u128(77))
+            }
+            Command::StopTranscribe { customer, id } => {
+                self.change(customer, id, |c| c.transcribe_id = Uuid::nil())
+            }
+            Command::EndTranscribe { .. } => (Vec::new(), Reply::Refused(Refusal::NotFound)),
+            Command::ReadTranscribes { .. } => (Vec::new(), Reply::Transcribes(Vec::new())),
             Command::ReadConferencecalls { customer, ids } => {
                 let live =
                     ids.iter().filter_map(|id| self.calls.get(id)).filter(|c| c.customer_id == customer);

@@ -8,5 +8,6 @@ mod harness;
 mod lists;
 mod recordings;
 mod tenancy;
+mod transcribes;
 mod webhooks;
 mod ws;

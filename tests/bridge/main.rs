@@ -13,4 +13,5 @@ mod races;
 mod recordings;
 mod restart;
 mod scenes;
+mod transcribing;
 mod truth;

@@ -17,3 +17,4 @@ mod sipp;
 mod sipp_calls;
 mod sipp_refusals;
 mod sound;
+mod transcripts;

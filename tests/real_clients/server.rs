@@ -75,6 +75,7 @@ impl Server {
         serve.args(["--sip", &self.sip.to_string(), "--http", &http.to_string()]);
         serve.args(["--rtp-ports", &format!("{rtp}-{}", rtp + rtp_ports - 1)]);
         serve.arg("--data").arg(data);
+        serve.arg("--set").arg(concat!("transcribe.models=", env!("CARGO_MANIFEST_DIR"), "/models"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CONFAB_") {
                 serve.env_remove(name);

@@ -13,7 +13,7 @@ use confab::bridge::recording::RecordOrder;
 use confab::bridge::resource::{
     Conference, ConferenceStatus, ConferenceType, Conferencecall, ConferencecallStatus,
 };
-use confab::bridge::{Bridge, Input, Note, Output, Settings};
+use confab::bridge::{Bridge, Input, Note, Output, PartialTranscript, Settings, SpeechOrder, SpeechReport};
 use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId};
 use confab::plane::ShardReport;
 use confab::rng::Rng;
@@ -53,6 +53,10 @@ pub struct Sim<D: DataPlane = Recorder> {
     /// What the one who writes recordings was told.
     pub recorder: Vec<RecordOrder>,
     pub notes: Vec<Note>,
+    /// What the recogniser was told.
+    pub speech: Vec<SpeechOrder>,
+    /// What was shown of sentences that went on.
+    pub partials: Vec<PartialTranscript>,
     pub drained: bool,
     /// What flows asked of the outside and was not answered.
     pub errands: Vec<(u64, Errand)>,
@@ -89,6 +93,8 @@ impl<D: DataPlane> Sim<D> {
             kept: Kept::default(),
             recorder: Vec::new(),
             notes: Vec::new(),
+            speech: Vec::new(),
+            partials: Vec::new(),
             drained: false,
             errands: Vec::new(),
             customer: CustomerId::random(&mut rng),
@@ -248,6 +254,11 @@ impl<D: DataPlane> Sim<D> {
         self.input(Input::Report(report));
     }
 
+    /// Reports as the recogniser.
+    pub fn speak(&mut self, report: SpeechReport) {
+        self.input(Input::Speech(report));
+    }
+
     /// Starts the drain.
     pub fn drain(&mut self) {
         self.input(Input::Drain);
@@ -265,6 +276,7 @@ impl<D: DataPlane> Sim<D> {
         self.errands.clear();
         self.bridge.restore_recordings(self.kept.open_recordings());
         self.bridge.restore(self.both(), conferences, open);
+        self.bridge.restore_transcribes(self.both(), self.kept.open_transcribes());
         self.carry_outputs();
     }
 
@@ -294,6 +306,8 @@ impl<D: DataPlane> Sim<D> {
                     self.plane.command(self.now, shard, &command);
                 }
                 Output::Record(order) => self.recorder.push(order),
+                Output::Speech(order) => self.speech.push(order),
+                Output::Partial(partial) => self.partials.push(*partial),
                 Output::Persist(change) => self.kept.keep(change),
                 Output::Reply { ticket, reply } => {
                     assert_eq!(ticket, 77);

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use confab::bridge::event::{Change, ConferenceRecord, Event};
 use confab::bridge::flow::{Activeflow, Flow};
 use confab::bridge::resource::{
-    ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
+    ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus, Transcribe,
+    TranscribeStatus, Transcript,
 };
-use confab::id::{ActiveflowId, ConferenceId, ConferencecallId, FlowId, RecordingId};
+use confab::id::{ActiveflowId, ConferenceId, ConferencecallId, FlowId, RecordingId, TranscribeId};
 use confab::time::Timestamp;
 
 /// What would be on disk.
@@ -20,6 +21,8 @@ pub struct Kept {
     pub events: BTreeMap<ConferenceId, Vec<Event>>,
     pub flows: BTreeMap<FlowId, Flow>,
     pub activeflows: BTreeMap<ActiveflowId, Activeflow>,
+    pub transcribes: BTreeMap<TranscribeId, Transcribe>,
+    pub transcripts: Vec<Transcript>,
 }
 
 impl Kept {
@@ -60,6 +63,13 @@ impl Kept {
                 }
                 self.recordings.insert(recording.id, *recording);
             }
+            Change::Transcribe(transcribe) => {
+                if let Some(before) = self.transcribes.get(&transcribe.id) {
+                    assert!(before.status <= transcribe.status, "{} went back", transcribe.id);
+                }
+                self.transcribes.insert(transcribe.id, *transcribe);
+            }
+            Change::Transcript(transcript) => self.transcripts.push(*transcript),
             Change::Event { conference, event, .. } => {
                 let events = self.events.entry(conference).or_default();
                 assert_eq!(event.seq, events.len() as u64 + 1, "{conference}: a gap in seq before {event:?}");
@@ -85,9 +95,16 @@ impl Kept {
         let running = self.activeflows.values().filter(|run| run.tm_end.is_none());
         (flows.cloned().collect(), running.cloned().collect())
     }
+
     /// The recordings that had not ended, as a restart gets them.
     pub fn open_recordings(&self) -> Vec<Recording> {
         self.recordings.values().filter(|of| of.status != RecordingStatus::Ended).cloned().collect()
+    }
+
+    /// The transcriptions that were not done.
+    pub fn open_transcribes(&self) -> Vec<Transcribe> {
+        let open = self.transcribes.values().filter(|of| of.status != TranscribeStatus::Done);
+        open.cloned().collect()
     }
 
     /// The types of a conference's events, in order.

@@ -27,6 +27,11 @@ pub(super) fn write(exposition: &mut Exposition, gauges: &Gauges) {
         gauges.sip_transactions as f64,
     );
     flows(exposition, gauges);
+    let [started, transcripts, partials] = gauges.transcribes_total;
+    exposition.gauge("confab_transcribes", "Transcriptions that are not done.", gauges.transcribes as f64);
+    exposition.counter("confab_transcribes_total", "Transcriptions started.", started);
+    exposition.counter("confab_transcripts_total", "Transcripts.", transcripts);
+    exposition.counter("confab_transcripts_partial_total", "Partial transcripts shown.", partials);
     sound(exposition, gauges);
 }
 

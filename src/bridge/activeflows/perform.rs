@@ -10,7 +10,7 @@ use crate::bridge::flow::outside::Errand;
 use crate::bridge::flow::resource::StepStatus;
 use crate::bridge::flow::variables::DIGITS;
 use crate::bridge::flow::{check_url, tones};
-use crate::bridge::resource::RecordingFormat;
+use crate::bridge::resource::{RecordingFormat, TranscribeDirection};
 use crate::bridge::{Bridge, Output};
 use crate::id::ConferenceId;
 use crate::plane::{Clip, Hears, ShardCommand};
@@ -124,9 +124,10 @@ impl Bridge {
                 self.start_recording(now, whose, new)
             }
             FlowOrder::RecordingStop => self.stop_recording(now, whose),
-            FlowOrder::TranscribeStart { .. } | FlowOrder::TranscribeStop => {
-                return failed("UNAVAILABLE: transcription is not available in this version");
+            FlowOrder::TranscribeStart { language } => {
+                self.start_transcribe(now, whose, language, TranscribeDirection::Both)
             }
+            FlowOrder::TranscribeStop => self.stop_transcribe(now, whose),
         };
         reply.map_or_else(|refusal| failed(refusal.to_string()), |_| done(""))
     }
