@@ -1,6 +1,6 @@
 //! What callers say, as text. The [`ear`] hears each caller's own audio from the rooms' taps and cuts it
 //! into utterances ([`utterance`]); they wait in a [`queue`] for an [`engine`], which recognises one after
-//! the other: the embedded one ([`moonshine`]) or one reached by HTTP. [`service`] is the two threads.
+//! the other, the embedded one ([`moonshine`]). [`service`] is the two threads.
 
 pub mod counters;
 pub mod ear;
