@@ -1,14 +1,12 @@
 //! `/v1.0/activeflows`: what flows did, when, and with what result.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 
 use super::auth::Owner;
 use super::error::ApiError;
 use super::openapi::ReadErrors;
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, Params, PathId, refresh};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::Activeflow;
@@ -31,12 +29,7 @@ pub(super) async fn list(
     let flow = params.uuid("flow_id")?.map(FlowId);
     let mut page = shared.state.store.activeflows(customer, conference, flow, after, size).await?;
     let live = shared.live_activeflows(customer, page.rows.iter().map(|row| row.id).collect()).await?;
-    let mut live: HashMap<ActiveflowId, Activeflow> = live.into_iter().map(|run| (run.id, run)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     Ok(Json(page.into()))
 }
 

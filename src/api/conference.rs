@@ -1,7 +1,5 @@
 //! `/v1.0/conferences`: live state from the bridge, what has ended from the store.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 
@@ -9,7 +7,7 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, Params, PathId, refresh};
 use super::schema::{ConferenceChanges, NewConferenceBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, ConferenceChange, NewConference, Reply};
@@ -40,13 +38,7 @@ pub(super) async fn list(
     let ids =
         page.rows.iter().filter(|row| row.status != ConferenceStatus::Terminated).map(|row| row.id).collect();
     let live = shared.live_conferences(customer, ids).await?;
-    let mut live: HashMap<ConferenceId, Conference> =
-        live.into_iter().map(|conference| (conference.id, conference)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     // The disk is a moment behind: what it still showed may not belong here any more.
     page.rows
         .retain(|row| row.tm_delete == Timestamp::NEVER && status.is_none_or(|status| row.status == status));

@@ -1,14 +1,12 @@
 //! `/v1.0/conferencecalls`: who is, and was, in which conference.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 
 use super::auth::Owner;
 use super::error::ApiError;
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, Params, PathId, refresh};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::resource::{Conferencecall, ConferencecallStatus};
@@ -36,13 +34,7 @@ pub(super) async fn list(
     let ids =
         page.rows.iter().filter(|row| row.status != ConferencecallStatus::Leaved).map(|row| row.id).collect();
     let live = shared.live_conferencecalls(customer, ids).await?;
-    let mut live: HashMap<ConferencecallId, Conferencecall> =
-        live.into_iter().map(|call| (call.id, call)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     // The disk is a moment behind: what it still showed may not belong here any more.
     page.rows.retain(|row| status.is_none_or(|status| row.status == status));
     Ok(Json(page.into()))

@@ -1,6 +1,5 @@
 //! `/v1.0/flows`: what a conference does with its callers before the mix and at the end.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +9,7 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, Params, PathId, refresh};
 use super::schema::{FlowChanges, NewFlowBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, FlowChange, NewFlow, Reply};
@@ -34,12 +33,7 @@ pub(super) async fn list(
     let (after, size) = params.page()?;
     let mut page = shared.state.store.flows(customer, after, size).await?;
     let live = shared.live_flows(customer, page.rows.iter().map(|row| row.id).collect()).await?;
-    let mut live: HashMap<FlowId, Flow> = live.into_iter().map(|flow| (flow.id, flow)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     page.rows.retain(|row| row.tm_delete == Timestamp::NEVER);
     Ok(Json(page.into()))
 }

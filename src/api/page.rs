@@ -2,6 +2,7 @@
 //! query.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -31,6 +32,16 @@ pub struct ListBody<T: ToSchema> {
 impl<T: ToSchema> From<Page<T>> for ListBody<T> {
     fn from(page: Page<T>) -> Self {
         Self { result: page.rows, next_page_token: page.next.map(Cursor::to_token).unwrap_or_default() }
+    }
+}
+
+/// Puts live resources in the place of what the disk, a moment behind, still shows of them.
+pub(super) fn refresh<T, I: Eq + Hash>(rows: &mut [T], live: Vec<T>, id: impl Fn(&T) -> I) {
+    let mut live: HashMap<I, T> = live.into_iter().map(|newer| (id(&newer), newer)).collect();
+    for row in rows {
+        if let Some(newer) = live.remove(&id(row)) {
+            *row = newer;
+        }
     }
 }
 

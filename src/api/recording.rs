@@ -1,7 +1,5 @@
 //! `/v1.0/recordings` and their files, and the calls of a conference that start and stop them.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
@@ -15,7 +13,7 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, FileErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, parse_uuid};
+use super::page::{ListBody, Params, PathId, parse_uuid, refresh};
 use super::schema::NewRecordingBody;
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, NewRecording, RECORDING_MAX_S, Reply};
@@ -101,12 +99,7 @@ pub(super) async fn list(
     let open =
         page.rows.iter().filter(|row| row.status != RecordingStatus::Ended).map(|row| row.id).collect();
     let live = shared.live_recordings(customer, open).await?;
-    let mut live: HashMap<RecordingId, Recording> = live.into_iter().map(|row| (row.id, row)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     Ok(Json(page.into()))
 }
 

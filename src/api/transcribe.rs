@@ -1,7 +1,5 @@
 //! `/v1.0/transcribes` and `/v1.0/transcripts`: who said what, and the calls that begin and end it.
 
-use std::collections::HashMap;
-
 use axum::Json;
 use axum::extract::State;
 
@@ -9,7 +7,7 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, Params, PathId, refresh};
 use super::schema::TranscribeStart;
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
@@ -67,12 +65,7 @@ pub(super) async fn list(
     let mut page = shared.state.store.transcribes(customer, conference, after, size).await?;
     let ids = page.rows.iter().filter(|row| row.status != TranscribeStatus::Done).map(|row| row.id).collect();
     let live = shared.live_transcribes(customer, ids).await?;
-    let mut live: HashMap<TranscribeId, Transcribe> = live.into_iter().map(|live| (live.id, live)).collect();
-    for row in &mut page.rows {
-        if let Some(newer) = live.remove(&row.id) {
-            *row = newer;
-        }
-    }
+    refresh(&mut page.rows, live, |row| row.id);
     Ok(Json(page.into()))
 }
 
