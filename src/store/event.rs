@@ -126,6 +126,6 @@ pub(super) async fn trim(
 }
 
 /// SQLite's integers are signed; no count here comes near their end.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

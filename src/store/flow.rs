@@ -1,11 +1,11 @@
 //! Flows and activeflows as stored: written with the batch they belong to, read by id and by the
 //! page, trimmed by a limit.
 
-use serde::de::DeserializeOwned;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, query};
+use sqlx::query;
+use sqlx::sqlite::SqliteConnection;
 
 use super::page::{Cursor, Page};
+use super::read::body;
 use super::writer::encode;
 use super::{Store, StoreError};
 use crate::bridge::flow::resource::ActiveflowStatus;
@@ -183,9 +183,4 @@ pub(super) async fn trim_activeflows(
     .execute(connection)
     .await?;
     Ok(done.rows_affected())
-}
-
-fn body<T: DeserializeOwned>(row: &SqliteRow, what: &'static str) -> Result<T, StoreError> {
-    serde_json::from_str(row.try_get("body")?)
-        .map_err(|error| StoreError::Damaged { what, why: error.to_string() })
 }

@@ -13,8 +13,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::customer::{time_column, uuid_column};
+use super::event::signed;
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
+use super::read::{body, damaged};
 use super::{Store, StoreError, count};
 use crate::bridge::event::Event;
 use crate::id::{ConferenceId, CustomerId};
@@ -574,10 +576,8 @@ async fn requeue(
 }
 
 fn failure(row: &SqliteRow) -> Result<WebhookFailure, StoreError> {
-    let event: Event = serde_json::from_str(row.try_get("body")?)
-        .map_err(|error| StoreError::Damaged { what: "webhook failure", why: error.to_string() })?;
-    let event = serde_json::to_value(event)
-        .map_err(|error| StoreError::Damaged { what: "webhook failure", why: error.to_string() })?;
+    let event: Event = body(row, "webhook failure")?;
+    let event = serde_json::to_value(event).map_err(|error| damaged("webhook failure", &error))?;
     Ok(WebhookFailure {
         id: uuid_column(row, "id")?,
         customer_id: CustomerId(uuid_column(row, "customer_id")?),
@@ -587,11 +587,6 @@ fn failure(row: &SqliteRow) -> Result<WebhookFailure, StoreError> {
         reason: row.try_get("reason")?,
         tm_create: time_column(row, "tm_create")?,
     })
-}
-
-/// SQLite's integers are signed; no count here comes near their end.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

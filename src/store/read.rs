@@ -1,6 +1,7 @@
 //! Reads of conferences and conferencecalls: by id, by the page, and what a restart needs. Also the
 //! one change the store makes by itself: deleting a conference that has ended.
 
+use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, query};
 
@@ -212,7 +213,7 @@ impl Store {
 }
 
 fn conference(row: &SqliteRow) -> Result<Conference, StoreError> {
-    serde_json::from_str(row.try_get("body")?).map_err(|error| damaged("conference", &error))
+    body(row, "conference")
 }
 
 fn record(row: &SqliteRow) -> Result<ConferenceRecord, StoreError> {
@@ -223,7 +224,12 @@ fn record(row: &SqliteRow) -> Result<ConferenceRecord, StoreError> {
 }
 
 fn conferencecall(row: &SqliteRow) -> Result<Conferencecall, StoreError> {
-    serde_json::from_str(row.try_get("body")?).map_err(|error| damaged("conferencecall", &error))
+    body(row, "conferencecall")
+}
+
+/// The resource in a row's `body`; `what` names it in the error.
+pub(super) fn body<T: DeserializeOwned>(row: &SqliteRow, what: &'static str) -> Result<T, StoreError> {
+    serde_json::from_str(row.try_get("body")?).map_err(|error| damaged(what, &error))
 }
 
 pub(super) fn damaged(what: &'static str, error: &serde_json::Error) -> StoreError {

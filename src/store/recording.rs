@@ -1,11 +1,11 @@
 //! Recordings as stored: written with the batch they belong to, read by id and by the page, deleted
 //! by their owner or by retention.
 
+use sqlx::query;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, query};
 
 use super::page::{Cursor, Page};
-use super::read::damaged;
+use super::read::body;
 use super::{Store, StoreError, writer};
 use crate::bridge::resource::{Recording, RecordingStatus};
 use crate::id::{ConferenceId, CustomerId, RecordingId};
@@ -143,7 +143,7 @@ pub(super) async fn upsert(
 }
 
 fn recording(row: &SqliteRow) -> Result<Recording, StoreError> {
-    serde_json::from_str(row.try_get("body")?).map_err(|error| damaged("recording", &error))
+    body(row, "recording")
 }
 
 /// The word for a recording's status, as in the API.

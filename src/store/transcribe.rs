@@ -1,10 +1,10 @@
 //! Transcriptions and transcripts as stored.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, query};
+use sqlx::query;
+use sqlx::sqlite::SqliteConnection;
 
 use super::page::{Cursor, Page};
-use super::read::damaged;
+use super::read::body;
 use super::writer::encode;
 use super::{Store, StoreError};
 use crate::bridge::resource::{Transcribe, TranscribeStatus, Transcript};
@@ -25,7 +25,7 @@ impl Store {
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
-        row.map(|row| decode(&row, "transcribe")).transpose()
+        row.map(|row| body(&row, "transcribe")).transpose()
     }
 
     /// A page of a customer's transcriptions, newest first.
@@ -48,7 +48,7 @@ impl Store {
         .bind(i64::from(size) + 1)
         .fetch_all(&self.inner.readers)
         .await?;
-        let rows = rows.iter().map(|row| decode(row, "transcribe")).collect::<Result<_, _>>()?;
+        let rows = rows.iter().map(|row| body(row, "transcribe")).collect::<Result<_, _>>()?;
         Ok(Page::from_rows(rows, size, |t: &Transcribe| Cursor { tm_create: t.tm_create, id: t.id.0 }))
     }
 
@@ -72,7 +72,7 @@ impl Store {
         .bind(i64::from(size) + 1)
         .fetch_all(&self.inner.readers)
         .await?;
-        let rows = rows.iter().map(|row| decode(row, "transcript")).collect::<Result<_, _>>()?;
+        let rows = rows.iter().map(|row| body(row, "transcript")).collect::<Result<_, _>>()?;
         Ok(Page::from_rows(rows, size, |t: &Transcript| Cursor { tm_create: t.tm_create, id: t.id.0 }))
     }
 
@@ -81,7 +81,7 @@ impl Store {
         let rows = query("SELECT body FROM transcribes WHERE status <> 'done' ORDER BY tm_create, id")
             .fetch_all(&self.inner.readers)
             .await?;
-        rows.iter().map(|row| decode(row, "transcribe")).collect()
+        rows.iter().map(|row| body(row, "transcribe")).collect()
     }
 }
 
@@ -139,8 +139,4 @@ pub(super) async fn trim(
             .await?;
     }
     Ok(())
-}
-
-fn decode<T: serde::de::DeserializeOwned>(row: &SqliteRow, what: &'static str) -> Result<T, StoreError> {
-    serde_json::from_str(row.try_get("body")?).map_err(|error| damaged(what, &error))
 }
