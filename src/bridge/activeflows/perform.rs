@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::{Outcome, call_program, done, failed, take_digits};
-use crate::bridge::command::NewRecording;
-use crate::bridge::flow::action::{Action, RecordingOptions};
+use crate::bridge::command::{Refusal, Reply};
+use crate::bridge::flow::action::Action;
 use crate::bridge::flow::execution::{Execution, Then, Wait};
 use crate::bridge::flow::outside::Errand;
 use crate::bridge::flow::resource::StepStatus;
 use crate::bridge::flow::variables::DIGITS;
 use crate::bridge::flow::{check_url, tones};
-use crate::bridge::resource::{RecordingFormat, TranscribeDirection};
+use crate::bridge::resource::TranscribeDirection;
 use crate::bridge::{Bridge, Output};
-use crate::id::ConferenceId;
+use crate::id::{ConferenceId, CustomerId};
 use crate::plane::{Clip, Hears, ShardCommand};
 use crate::time::{Duration, Now};
 
@@ -89,12 +89,13 @@ impl Bridge {
                 Some(program) => call_program(execution, program),
                 None => failed(format!("there is no flow {flow}")),
             },
-            Action::RecordingStart(options) => self.told(now, execution, FlowOrder::RecordingStart(options)),
-            Action::RecordingStop => self.told(now, execution, FlowOrder::RecordingStop),
+            Action::RecordingStart(new) => told(self.start_recording(now, whose(execution), new)),
+            Action::RecordingStop => told(self.stop_recording(now, whose(execution))),
             Action::TranscribeStart { language } => {
-                self.told(now, execution, FlowOrder::TranscribeStart { language })
+                let direction = TranscribeDirection::Both;
+                told(self.start_transcribe(now, whose(execution), language, direction))
             }
-            Action::TranscribeStop => self.told(now, execution, FlowOrder::TranscribeStop),
+            Action::TranscribeStop => told(self.stop_transcribe(now, whose(execution))),
             Action::ConferenceJoin(conference) => self.join_by_flow(execution, conference),
         }
     }
@@ -108,28 +109,6 @@ impl Bridge {
             Then::Join => Outcome::Ends("joins".to_owned(), None),
             _ => failed("the conference has ended"),
         }
-    }
-
-    /// Does what a flow asks of its conference's recording or transcription, as the REST call would.
-    fn told(&mut self, now: Now, execution: &Execution, order: FlowOrder) -> Outcome {
-        let whose = (execution.record.customer_id, execution.record.conference_id);
-        let reply = match order {
-            FlowOrder::RecordingStart(options) => {
-                let new = NewRecording {
-                    format: if options.format == "ogg" { RecordingFormat::Ogg } else { RecordingFormat::Wav },
-                    duration_s: options.duration_s,
-                    on_end_flow_id: options.on_end_flow_id,
-                    tracks: false,
-                };
-                self.start_recording(now, whose, new)
-            }
-            FlowOrder::RecordingStop => self.stop_recording(now, whose),
-            FlowOrder::TranscribeStart { language } => {
-                self.start_transcribe(now, whose, language, TranscribeDirection::Both)
-            }
-            FlowOrder::TranscribeStop => self.stop_transcribe(now, whose),
-        };
-        reply.map_or_else(|refusal| failed(refusal.to_string()), |_| done(""))
     }
 
     fn echo(&mut self, now: Now, execution: &mut Execution, time: Duration) -> Outcome {
@@ -259,18 +238,12 @@ impl Bridge {
     }
 }
 
-/// What a flow asks of a conference's recording or transcription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum FlowOrder {
-    /// Start a recording.
-    RecordingStart(RecordingOptions),
-    /// Stop it.
-    RecordingStop,
-    /// Start a transcription.
-    TranscribeStart {
-        /// Its language (BCP 47), or empty.
-        language: String,
-    },
-    /// Stop it.
-    TranscribeStop,
+/// The conference that a flow runs for, and its owner.
+fn whose(execution: &Execution) -> (CustomerId, ConferenceId) {
+    (execution.record.customer_id, execution.record.conference_id)
+}
+
+/// What came of an order that is the same as a REST call's.
+fn told(reply: Result<Reply, Refusal>) -> Outcome {
+    reply.map_or_else(|refusal| failed(refusal.to_string()), |_| done(""))
 }

@@ -9,6 +9,8 @@ use super::options::{Options, uuid, whole};
 use super::outside::Method;
 use super::program::Fault;
 use super::{DURATION_MAX_MS, LOOPS_MAX, OPTION_ENTRIES_MAX, OPTION_TEXT_MAX};
+use crate::bridge::command::{NewRecording, RECORDING_MAX_S};
+use crate::bridge::resource::RecordingFormat;
 use crate::id::{ConferenceId, FlowId};
 use crate::rtp::dtmf::MAX_DIGITS;
 use crate::sip::Cause;
@@ -19,8 +21,6 @@ const DIGITS_WAIT_MS: u64 = 5000;
 /// How long a key is held, and let go, unless the option says so.
 const KEY_HELD_MS: u64 = 160;
 const KEY_GAP_MS: u64 = 80;
-/// The longest a recording may be asked for, in seconds: 24 hours.
-const RECORDING_MAX_S: u64 = 86_400;
 /// Characters of a variable's name, and of a language.
 const NAME_MAX: usize = 128;
 
@@ -130,7 +130,7 @@ pub enum Action {
     /// Runs another flow of the customer.
     FetchFlow(FlowId),
     /// Starts a recording of the conference.
-    RecordingStart(RecordingOptions),
+    RecordingStart(NewRecording),
     /// Stops it.
     RecordingStop,
     /// Starts a transcription of the conference.
@@ -144,17 +144,6 @@ pub enum Action {
     ConferenceJoin(ConferenceId),
     /// Ends the flow.
     Stop,
-}
-
-/// What a recording is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecordingOptions {
-    /// `wav` or `ogg`.
-    pub format: String,
-    /// Seconds; 0 for no limit of its own.
-    pub duration_s: u64,
-    /// The flow that runs when it ends, or nil.
-    pub on_end_flow_id: FlowId,
 }
 
 /// How two values are compared.
@@ -477,17 +466,17 @@ fn webhook_send(options: &Options<'_>) -> Result<Action, Fault> {
     })
 }
 
-fn recording(options: &Options<'_>) -> Result<RecordingOptions, Fault> {
-    let format = options.text("format")?;
-    let format = match format.as_str() {
-        "" => "wav".to_owned(),
-        "wav" | "ogg" => format,
+fn recording(options: &Options<'_>) -> Result<NewRecording, Fault> {
+    let format = match options.text("format")?.as_str() {
+        "" | "wav" => RecordingFormat::Wav,
+        "ogg" => RecordingFormat::Ogg,
         _ => return Err(options.wrong("format", "must be one of wav, ogg")),
     };
-    Ok(RecordingOptions {
+    Ok(NewRecording {
         format,
         duration_s: options.number("duration", (0, RECORDING_MAX_S), 0)?,
         on_end_flow_id: FlowId(options.uuid("on_end_flow_id")?),
+        tracks: false,
     })
 }
 
