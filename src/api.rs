@@ -21,6 +21,7 @@ mod page;
 mod probe;
 mod recording;
 pub mod schema;
+mod stream;
 mod transcribe;
 mod webhook;
 mod ws;
@@ -130,6 +131,7 @@ struct Shared {
     keys: Buckets<Uuid>,
     counts: edge::Counts,
     sockets: Arc<ws::Sockets>,
+    streams: Arc<stream::Streams>,
 }
 
 /// The shared state as handlers get it.
@@ -148,6 +150,7 @@ pub fn router(state: ApiState) -> Router {
         keys: Buckets::new(Rate { per_s: settings.requests_per_s_per_key, burst: settings.burst_per_key }),
         counts: edge::Counts::default(),
         sockets: Arc::default(),
+        streams: Arc::default(),
         state,
     });
     Router::new()
@@ -188,7 +191,7 @@ fn resources() -> Router<SharedState> {
         .route("/transcribes/{id}", get(trans::read))
         .route("/transcribes/{id}/stop", post(trans::end))
         .route("/transcripts", get(trans::transcripts))
-        .route("/conferences/{id}/media_stream", get(conf::media_stream))
+        .route("/conferences/{id}/media_stream", get(stream::open))
         .route("/conferencecalls", get(calls::list))
         .route("/conferencecalls/{id}", get(calls::read).delete(calls::eject))
         .route("/webhooks/failures", get(hooks::failures))

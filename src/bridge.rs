@@ -34,6 +34,7 @@ mod restore;
 mod rooms;
 mod settings;
 mod signalling;
+pub mod stream;
 mod timers;
 mod transcribing;
 

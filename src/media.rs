@@ -7,5 +7,6 @@ pub mod playout;
 pub mod ringback;
 pub mod room;
 pub mod shard;
+pub mod source;
 pub mod tap;
 pub mod tones;

@@ -1,6 +1,7 @@
 //! The values that cross between the control plane and the data plane, through bounded queues:
 //! [`ShardCommand`] down, [`ShardReport`] up. A command applies at the shard's next tick.
 
+pub mod feed;
 pub mod tap;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use crate::audio::AudioCodec;
 use crate::id::{LegId, RoomId, TapId};
 use crate::time::Duration;
+use feed::Feed;
 use tap::Tap;
 
 /// Which shard (one per media thread) a room lives in.
@@ -146,7 +148,7 @@ pub enum ShardCommand {
         /// How it mixes.
         shape: RoomShape,
     },
-    /// Forgets an empty room, closing its taps; a room that still has legs is emptied first.
+    /// Forgets an empty room, closing its taps and sources; a room that still has legs is emptied first.
     CloseRoom {
         /// The room.
         room: RoomId,
@@ -228,6 +230,25 @@ pub enum ShardCommand {
         room: RoomId,
         /// Where its sound goes.
         tap: Tap,
+    },
+    /// Adds a source to a room: a leg without sockets, heard as the others are. The room ticks on even
+    /// without legs. A source that cannot be had has its tap closed.
+    AddSource {
+        /// The room.
+        room: RoomId,
+        /// The source.
+        leg: LegId,
+        /// What it says.
+        feed: Feed,
+        /// What it hears: the mix without itself.
+        tap: Tap,
+    },
+    /// Takes a source out; its tap is closed.
+    RemoveSource {
+        /// The room.
+        room: RoomId,
+        /// The source.
+        leg: LegId,
     },
     /// Ends a tap: it is closed after the last tick's sound.
     StopTap {

@@ -10,6 +10,7 @@ use confab::audio::AudioCodec;
 use confab::id::{LegId, RoomId, TapId};
 use confab::media::leg::LegSettings;
 use confab::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard};
+use confab::plane::feed::{Feed, FeedWriter};
 use confab::plane::tap::{LegSound, Tap, TapParts, TapReader, TapTick};
 use confab::plane::{Clip, Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand, ShardReport};
 use confab::rng::Rng;
@@ -171,6 +172,15 @@ fn tap_rooms(shard: &mut Shard, now: Instant) -> [TapReader; 2] {
     })
 }
 
+/// Puts a source into a room: it speaks by the first, and hears by the second.
+fn add_source(shard: &mut Shard, now: Instant) -> (FeedWriter, TapReader) {
+    let (feed, tap) = (Feed::new(), Tap::new(TapId(9), TapParts::default(), 1 << 18));
+    let ends = (feed.take_writer().expect("the first"), tap.take_reader().expect("the first"));
+    let command = ShardCommand::AddSource { room: RoomId(3), leg: LegId(9999), feed, tap };
+    shard.command(now, command, &mut Sink::default());
+    ends
+}
+
 #[test]
 fn neither_a_packet_nor_a_tick_allocates() {
     let mut now = Instant::from_millis(10_000);
@@ -208,6 +218,7 @@ fn neither_a_packet_nor_a_tick_allocates() {
     // One phone falls silent, so that its media timeout is reported as well.
     phones.pop();
     let readers = tap_rooms(&mut shard, now);
+    let (mut feed, mut heard) = add_source(&mut shard, now);
     let mut rng = Rng::from_number(2);
     let mut sink = Sink::default();
     let mut counted = 0;
@@ -221,6 +232,7 @@ fn neither_a_packet_nor_a_tick_allocates() {
                     shard.receive(now, key, Channel::Rtp, Some(address), packet)
                 });
             }
+            feed.write(&[3000, -3000, 2000, -2000, 1000, -1000, 500, -500]);
             shard.tick(now, slot, &mut sink);
             while let Some(report) = shard.poll_report() {
                 plays_done += u32::from(matches!(report, ShardReport::PlayDone { whole: true, .. }));
@@ -231,6 +243,8 @@ fn neither_a_packet_nor_a_tick_allocates() {
     assert!(sink.rtp > 50_000 && sink.rtcp > 100, "the shard did work: {} RTP, {} RTCP", sink.rtp, sink.rtcp);
     assert_eq!((plays_done, Arc::strong_count(&clip)), (2, 1), "plays ended, and gave the clip back");
     assert_eq!(counted, 0, "allocations in 12 s of 111 calls");
+    let mut tick = TapTick::default();
+    assert!(heard.read(&mut tick), "the source hears");
     let [small, large] = readers.map(|mut reader| {
         let mut tick = TapTick::default();
         let mut read = 0;

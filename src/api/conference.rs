@@ -129,27 +129,6 @@ pub(super) async fn regenerate_direct_hash(
     shared.change_conference(customer, id, Command::RegenerateDirectHash { customer, id }).await
 }
 
-/// Streams the mix over a WebSocket: not available yet.
-#[utoipa::path(get, path = "/v1.0/conferences/{id}/media_stream", tag = "conferences", params(
-    ("id" = Uuid, Path, description = "The conference"),
-    ("encapsulation" = String, Query, description = "`sln`, `rtp` or `audiosocket`"),
-), responses(ReadErrors))]
-pub(super) async fn media_stream(
-    State(shared): State<SharedState>,
-    owner: Owner,
-    id: PathId,
-    params: Params,
-) -> Result<(), ApiError> {
-    if !matches!(params.text("encapsulation"), Some("sln" | "rtp" | "audiosocket")) {
-        return Err(ApiError::field(
-            Reason::InvalidQuery,
-            "encapsulation",
-            "must be one of sln, rtp, audiosocket",
-        ));
-    }
-    shared.not_yet(owner, id, "the media stream").await
-}
-
 impl Shared {
     /// The live state of those of these conferences that the bridge holds.
     async fn live_conferences(
@@ -168,7 +147,11 @@ impl Shared {
     }
 
     /// A conference of this customer: as it is now, or as it ended.
-    async fn find_conference(&self, customer: CustomerId, id: ConferenceId) -> Result<Conference, ApiError> {
+    pub(super) async fn find_conference(
+        &self,
+        customer: CustomerId,
+        id: ConferenceId,
+    ) -> Result<Conference, ApiError> {
         if let Some(live) = self.live_conferences(customer, vec![id]).await?.pop() {
             return Ok(live);
         }
@@ -191,15 +174,6 @@ impl Shared {
             Some(_) => Err(ApiError::new(Reason::WrongStatus, "the conference has ended")),
             None => Err(ApiError::no_such(WHAT)),
         }
-    }
-
-    /// What exists in the API but not in the server yet, after the checks it will have.
-    async fn not_yet(&self, Owner(customer): Owner, PathId(id): PathId, what: &str) -> Result<(), ApiError> {
-        self.find_conference(customer, ConferenceId(id)).await?;
-        Err(ApiError::new(
-            Reason::NotAvailableYet,
-            format!("{what} is not available in this version of the server"),
-        ))
     }
 }
 

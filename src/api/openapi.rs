@@ -11,8 +11,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
 use super::{
-    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, transcribe,
-    webhook, ws,
+    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, stream,
+    transcribe, webhook, ws,
 };
 
 /// The errors of a request that needs no key.
@@ -105,7 +105,7 @@ impl Modify for Keys {
         conference::regenerate_direct_hash,
         recording::start, recording::stop, recording::pause, recording::resume,
         recording::list, recording::read, recording::delete, recording::file,
-        conference::media_stream,
+        stream::open,
         transcribe::start, transcribe::stop, transcribe::list, transcribe::read, transcribe::end, transcribe::transcripts,
         conferencecall::list, conferencecall::read, conferencecall::eject,
         flow::list, flow::create, flow::read, flow::update, flow::delete, activeflow::list, activeflow::read,

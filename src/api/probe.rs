@@ -77,6 +77,7 @@ pub(super) async fn metrics(
     shared.counts.write(&mut text);
     shared.write_store_metrics(&mut text);
     shared.write_socket_metrics(&mut text);
+    shared.write_stream_metrics(&mut text);
     Ok(([(CONTENT_TYPE, METRICS_TYPE)], text).into_response())
 }
 

@@ -8,8 +8,9 @@ use super::flow::{Activeflow, Flow, Program};
 use super::resource::{
     Conference, ConferenceType, Conferencecall, Recording, RecordingFormat, Transcribe, TranscribeDirection,
 };
+use super::stream::StreamEnds;
 use crate::id::{
-    ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId, TranscribeId,
+    ActiveflowId, ConferenceId, ConferencecallId, CustomerId, FlowId, LegId, RecordingId, TranscribeId,
 };
 
 /// A request of one customer, with parsed and range-checked values.
@@ -127,6 +128,22 @@ pub enum Command {
         id: ConferenceId,
         /// Silent, or not.
         pause: bool,
+    },
+    /// Opens a media stream of a conference.
+    OpenStream {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+    },
+    /// Ends a media stream. One that has ended already changes nothing.
+    CloseStream {
+        /// The owner.
+        customer: CustomerId,
+        /// The conference.
+        id: ConferenceId,
+        /// The stream.
+        leg: LegId,
     },
     /// The live state of these recordings; those that have ended are left out.
     ReadRecordings {
@@ -269,6 +286,8 @@ pub enum Reply {
     Flows(Vec<Flow>),
     /// Activeflows that run.
     Activeflows(Vec<Activeflow>),
+    /// A media stream's outer ends.
+    Stream(Box<StreamEnds>),
     /// Live recordings.
     Recordings(Vec<Recording>),
     /// The transcription after the change.

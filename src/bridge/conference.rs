@@ -8,7 +8,7 @@ use super::exchange::Output;
 use super::journal::Journal;
 use super::resource::{Conference, ConferenceStatus, ConferenceType};
 use super::rooms::{OpenRoom, Shards};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId, LegId};
 use crate::plane::{Hears, RingCadence, RoomShape, ShardCommand};
 use crate::time::{Duration, Timestamp};
 
@@ -31,6 +31,8 @@ pub(super) struct LiveConference {
     pub(super) members: usize,
     /// Its room in the data plane, while anybody has a leg.
     pub(super) room: Option<OpenRoom>,
+    /// Its media streams.
+    pub(super) streams: BTreeSet<LegId>,
     /// A `connect` in which two have been joined at once.
     pub(super) paired: bool,
 }
@@ -76,6 +78,7 @@ impl LiveConference {
             present: BTreeSet::new(),
             members: 0,
             room: None,
+            streams: BTreeSet::new(),
             paired: false,
         }
     }

@@ -47,9 +47,9 @@ impl Bridge {
         self.begin_end_as(now, id, cause, "conference_updated", ports);
     }
 
-    /// → `terminating`: nobody new gets in, recordings stop, and everybody in is sent off, after the flow
-    /// at the end if there is one. With nobody in it that flow runs once without a call, and the
-    /// conference ends meanwhile. A transcription hears no more.
+    /// → `terminating`: nobody new gets in, recordings and media streams stop, and everybody in is sent
+    /// off, after the flow at the end if there is one. With nobody in it that flow runs once without a
+    /// call, and the conference ends meanwhile. A transcription hears no more.
     pub(super) fn begin_end_as(
         &mut self,
         now: Now,
@@ -69,6 +69,7 @@ impl Bridge {
         self.journal.note(Level::Info, id, format!("terminating, {} in: {}", present.len(), cause.text));
         let mut any = false;
         self.end_recordings_of(now, id, "the conference ended");
+        self.end_streams_of(id);
         for call in present {
             any |= self.calls.get(&call).is_some_and(LiveCall::is_in);
             if !self.start_post_flow(now, call, cause.clone(), ports) {
@@ -159,6 +160,7 @@ impl Bridge {
         }
         self.stop_all_flows(now);
         self.end_all_recordings(now, "the server stopped");
+        self.end_all_streams();
         self.pause_transcribes(now);
     }
 

@@ -32,6 +32,8 @@ impl Bridge {
             Command::PauseRecording { customer, id, pause } => {
                 self.pause_recording(now, (customer, id), pause)
             }
+            Command::OpenStream { customer, id } => self.open_stream((customer, id)),
+            Command::CloseStream { customer, id, leg } => self.close_stream((customer, id), leg),
             Command::ReadRecordings { customer, ids } => Ok(self.read_recordings(customer, &ids)),
             Command::StartTranscribe { customer, id, language, direction } => {
                 self.start_transcribe(now, (customer, id), language, direction)

@@ -74,6 +74,13 @@ impl Shards {
         self.change(room.shard, |load| load.legs = load.legs.saturating_sub(1));
     }
 
+    /// The name of a new source. It is no load to speak of.
+    pub(super) fn name_source(&mut self) -> LegId {
+        let leg = LegId(self.next_leg);
+        self.next_leg += 1;
+        leg
+    }
+
     /// A new tap on `room`, which keeps it open.
     pub(super) fn add_tap(&mut self, room: &mut OpenRoom) -> TapId {
         room.taps += 1;

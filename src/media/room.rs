@@ -5,6 +5,7 @@ use slab::Slab;
 use super::leg::Leg;
 use super::leg::voice::Voiced;
 use super::shard::{LegKey, Outbound, TICK_MS};
+use super::source::{self, Source};
 use super::tap::{Heard, Taps};
 use crate::audio::AudioCodec;
 use crate::codec::g711;
@@ -28,6 +29,7 @@ pub struct Room {
     pub(super) lane: usize,
     pub(super) legs: Vec<LegKey>,
     pub(super) taps: Taps,
+    pub(super) sources: Vec<Source>,
     limiter: Limiter,
 }
 
@@ -101,7 +103,8 @@ impl Scratch {
 
 impl Room {
     pub(super) fn new(shape: RoomShape, lane: usize) -> Self {
-        Self { shape, lane, legs: Vec::new(), taps: Taps::default(), limiter: Limiter::default() }
+        let limiter = Limiter::default();
+        Self { shape, lane, legs: Vec::new(), taps: Taps::default(), sources: Vec::new(), limiter }
     }
 
     /// One tick: everybody's next frame in, everybody's next packet out.
@@ -117,6 +120,9 @@ impl Room {
         if !self.taps.is_empty() {
             self.tap(now, legs, scratch);
         }
+        if !self.sources.is_empty() {
+            self.tell_sources(now, scratch);
+        }
         self.speak(now, legs, scratch, out);
     }
 
@@ -129,6 +135,11 @@ impl Room {
                 scratch.choice.add(key.0, level, incumbent);
             }
         }
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            if let Voiced::Open { level, incumbent } = source.listen(self.shape.gate) {
+                scratch.choice.add(source::index_of(place), level, incumbent);
+            }
+        }
     }
 
     /// Sums the loudest voices.
@@ -137,10 +148,18 @@ impl Room {
         mix.clear();
         shared.clear();
         for index in choice.loudest(usize::from(self.shape.max_speakers)) {
-            legs[index as usize].voice.choose();
+            match source::place_of(index) {
+                Some(place) => self.sources[place].voice.choose(),
+                None => legs[index as usize].voice.choose(),
+            }
         }
         for &key in &self.legs {
             if let Some(frame) = legs[key.index()].voice.speak() {
+                mix.add(frame);
+            }
+        }
+        for source in &mut self.sources {
+            if let Some(frame) = source.voice.speak() {
                 mix.add(frame);
             }
         }
@@ -156,7 +175,17 @@ impl Room {
             sum: mix.sum(),
         };
         let voices = self.legs.iter().map(|key| &legs[key.index()]).map(|leg| (leg.id(), &leg.voice));
-        self.taps.write(heard, voices);
+        let sources = self.sources.iter().map(|source| (source.id, &source.voice));
+        self.taps.write(heard, voices.chain(sources));
+    }
+
+    /// Gives every source what it is to hear.
+    fn tell_sources(&mut self, now: Instant, scratch: &mut Scratch) {
+        let Scratch { mix, shared, .. } = scratch;
+        let everybody = shared.limited(mix, &mut self.limiter);
+        for source in &mut self.sources {
+            source.hear(tick_number(now), mix, everybody);
+        }
     }
 
     /// Sends every leg what it is to hear.

@@ -12,7 +12,9 @@ use slab::Slab;
 
 use super::leg::{Leg, LegSettings};
 use super::room::{Room, Scratch};
+use super::source::{SOURCES_MAX, Source};
 use crate::id::{LegId, RoomId, TapId};
+use crate::plane::feed::Feed;
 use crate::plane::tap::{Tap, TapMark};
 use crate::plane::{ShardCommand, ShardReport};
 use crate::prefetch::prefetch;
@@ -80,7 +82,7 @@ pub struct ShardCounters {
     pub digits_dropped: u64,
     /// Commands for legs, rooms or taps that do not exist.
     pub unknown: u64,
-    /// Taps refused because the room had too many.
+    /// Taps and sources refused because the room had too many.
     pub taps_refused: u64,
     /// Marks of taps dropped because nobody read them.
     pub marks_dropped: u64,
@@ -217,6 +219,8 @@ impl Shard {
             ShardCommand::RemoveLeg { leg } => return self.remove_leg(now, leg, out),
             ShardCommand::StartTap { room, tap } => self.start_tap(room, &tap),
             ShardCommand::StopTap { room, tap } => self.stop_tap(room, tap),
+            ShardCommand::AddSource { room, leg, feed, tap } => self.add_source(room, leg, &feed, &tap),
+            ShardCommand::RemoveSource { room, leg } => self.remove_source(room, leg),
         }
         Applied::Done
     }
@@ -339,7 +343,7 @@ impl Shard {
         let room = self.rooms.remove(key);
         let lane = &mut self.lanes[room.lane];
         lane.rooms.retain(|&other| other != key);
-        lane.taps -= usize::from(!room.taps.is_empty());
+        lane.taps -= usize::from(!room.taps.is_empty()) + room.sources.len();
         self.counters.marks_dropped += room.taps.marks_dropped();
     }
 
@@ -368,6 +372,35 @@ impl Shard {
         self.lanes[room.lane].taps -= usize::from(room.taps.is_empty());
     }
 
+    fn add_source(&mut self, room: RoomId, leg: LegId, feed: &Feed, tap: &Tap) {
+        let room = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]);
+        let Some(room) = room else {
+            self.counters.unknown += 1;
+            tap.close();
+            return;
+        };
+        match (feed.take_reader(), tap.take_writer()) {
+            (Some(feed), Some(out)) if room.sources.len() < SOURCES_MAX => {
+                room.sources.push(Source::new(leg, feed, out));
+                self.lanes[room.lane].taps += 1;
+                self.scratch.reserve(room.legs.len() + room.sources.len());
+            }
+            // The writer that was taken is dropped, which closes the tap.
+            _ => self.counters.taps_refused += 1,
+        }
+    }
+
+    fn remove_source(&mut self, room: RoomId, leg: LegId) {
+        let room = self.room_keys.get(&room).map(|&key| &mut self.rooms[key]);
+        let place = room.as_ref().and_then(|room| room.sources.iter().position(|source| source.id == leg));
+        let (Some(room), Some(place)) = (room, place) else {
+            self.counters.unknown += 1;
+            return;
+        };
+        room.sources.remove(place);
+        self.lanes[room.lane].taps -= 1;
+    }
+
     fn add_leg(&mut self, room_key: usize, leg: Leg) -> LegKey {
         let id = leg.id();
         let key = LegKey(self.legs.insert(leg) as u32);
@@ -379,7 +412,7 @@ impl Shard {
             room.taps.mark(TapMark::Muted(id));
         }
         self.lanes[room.lane].legs += 1;
-        self.scratch.reserve(room.legs.len());
+        self.scratch.reserve(room.legs.len() + room.sources.len());
         let more = self.legs.len().saturating_sub(self.stats_due.len());
         self.stats_due.reserve(more);
         self.reserve_news();

@@ -278,6 +278,7 @@ fn changes_nothing(reply: &Reply) -> bool {
         Reply::Conferences(_)
             | Reply::Conferencecalls(_)
             | Reply::Recordings(_)
+            | Reply::Stream(_)
             | Reply::Transcribes(_)
             | Reply::Flows(_)
             | Reply::Activeflows(_)

@@ -19,8 +19,11 @@ use confab::bridge::flow::Flow;
 use confab::bridge::resource::{
     Address, Conference, ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
 };
+use confab::bridge::stream::StreamEnds;
 use confab::control::ControlError;
-use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, LegId, RecordingId, TapId};
+use confab::plane::feed::Feed;
+use confab::plane::tap::{Tap, TapParts};
 use confab::record::{Folder, Part};
 use confab::rng::Rng;
 use confab::store::{OutboxChange, Store, Write, spawn_writer};
@@ -61,6 +64,8 @@ struct Held {
     calls: BTreeMap<ConferencecallId, Conferencecall>,
     flows: BTreeMap<FlowId, Flow>,
     recordings: BTreeMap<RecordingId, Recording>,
+    /// Every stream there ever was, and whether it is open.
+    streams: Vec<(StreamEnds, bool)>,
     refusal: Option<Refusal>,
     failure: Option<ControlError>,
     panics: bool,
@@ -303,6 +308,12 @@ impl Api {
             std::fs::write(folder.path(id, part), bytes).expect("the folder is ours");
         }
         self.persist(Change::Recording(Box::new(recording))).await;
+    }
+
+    /// The room's side of the streams that are open.
+    pub fn streams(&self) -> Vec<StreamEnds> {
+        let held = self.held.lock().expect("held");
+        held.streams.iter().filter(|(_, open)| *open).map(|(ends, _)| ends.clone()).collect()
     }
 
     /// Where the files of recordings are.
@@ -578,6 +589,20 @@ impl Held {
             }
             Command::PauseRecording { customer, id, pause } => {
                 self.recordings.values_mut().for_each(|recording| recording.paused = pause);
+                self.change(customer, id, |_| ())
+            }
+            Command::OpenStream { customer, id } => {
+                if self.conferences.get(&id).is_none_or(|c| c.customer_id != customer) {
+                    return (Vec::new(), Reply::Refused(Refusal::NotFound));
+                }
+                let leg = LegId(self.streams.len() as u64 + 1);
+                let tap = Tap::new(TapId(leg.0), TapParts { mix: true, ..TapParts::default() }, 1 << 14);
+                let ends = StreamEnds { leg, feed: Feed::new(), tap };
+                self.streams.push((ends.clone(), true));
+                (Vec::new(), Reply::Stream(Box::new(ends)))
+            }
+            Command::CloseStream { customer, id, leg } => {
+                self.streams[leg.0 as usize - 1].1 = false;
                 self.change(customer, id, |_| ())
             }
             Command::ReadRecordings { customer, ids } => {

@@ -7,6 +7,7 @@ mod flows;
 mod harness;
 mod lists;
 mod recordings;
+mod streams;
 mod tenancy;
 mod transcribes;
 mod webhooks;

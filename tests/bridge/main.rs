@@ -13,5 +13,6 @@ mod races;
 mod recordings;
 mod restart;
 mod scenes;
+mod streams;
 mod transcribing;
 mod truth;

@@ -17,4 +17,5 @@ mod sipp;
 mod sipp_calls;
 mod sipp_refusals;
 mod sound;
+mod stream;
 mod transcripts;

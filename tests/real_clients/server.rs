@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::Request;
 
 use crate::http;
 use crate::process::{Folder, Program, command, free_ports, wait_for};
@@ -115,6 +117,14 @@ impl Server {
         assert_eq!(status, 200, "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+    }
+
+    /// A WebSocket request.
+    pub fn socket(&self, path: &str) -> Request<()> {
+        let mut request = format!("ws://{}/v1.0{path}", self.http).into_client_request().expect("a request");
+        let key = format!("Bearer {ACCESS_KEY}").parse().expect("a value");
+        request.headers_mut().insert("authorization", key);
+        request
     }
 
     /// A file of a recording.

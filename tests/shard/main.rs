@@ -4,4 +4,5 @@ mod alone;
 mod hears;
 mod packets;
 mod phones;
+mod sources;
 mod taps;

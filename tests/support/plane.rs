@@ -40,6 +40,8 @@ pub struct Recorder {
     pub legs: BTreeMap<LegId, RecordedLeg>,
     /// The taps that run, and of which room.
     pub taps: BTreeMap<TapId, (RoomId, Tap)>,
+    /// The sources, and of which room.
+    pub sources: BTreeMap<LegId, (RoomId, Tap)>,
     pub added: u64,
     /// Every order, in order.
     pub orders: Vec<ShardCommand>,
@@ -87,6 +89,7 @@ impl DataPlane for Recorder {
                 assert_eq!(of, shard, "{room:?} closed in another shard");
                 assert!(self.legs.values().all(|leg| leg.room != room), "{room:?} closed with legs in it");
                 assert!(self.taps.values().all(|(of, _)| *of != room), "{room:?} closed with taps on it");
+                assert!(self.sources.values().all(|(of, _)| *of != room), "{room:?} closed with sources");
             }
             ShardCommand::AddLeg { leg, room, port, media, hears, .. } => {
                 assert_eq!(
@@ -134,6 +137,15 @@ impl DataPlane for Recorder {
                 } else {
                     self.listening.remove(&leg);
                 }
+            }
+            ShardCommand::AddSource { room, leg, tap, .. } => {
+                assert!(self.rooms.contains_key(&room), "{leg:?} in no room");
+                assert!(self.ids.insert(leg), "{leg:?} used twice");
+                self.sources.insert(leg, (room, tap));
+            }
+            ShardCommand::RemoveSource { room, leg } => {
+                let (of, _) = self.sources.remove(&leg).expect("removed a source that is there");
+                assert_eq!(of, room, "{leg:?} removed from another room");
             }
             ShardCommand::StartTap { room, tap } => {
                 assert!(self.rooms.contains_key(&room), "{tap:?} in no room");
