@@ -270,7 +270,7 @@ impl Default for Config {
             flow: FlowConfig { allow_private: false },
             speech: SpeechConfig { voice_url: None },
             record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
-            transcribe: TranscribeConfig { models: PathBuf::from("models"), threads: 1 },
+            transcribe: TranscribeConfig { models: PathBuf::from("models"), threads: 2 },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

@@ -382,7 +382,7 @@ impl Key {
             "transcribe.threads",
             "CONFAB_TRANSCRIBE_THREADS",
             None,
-            "1",
+            "2",
             "Threads the embedded recogniser computes on, at a low priority.",
             |c, v| v.count(1..=THREADS_LIMIT).map(|value| c.transcribe.threads = value),
         ),

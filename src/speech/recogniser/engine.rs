@@ -15,10 +15,10 @@ pub trait Engine: Send {
 /// How much work an utterance is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Care {
-    /// It goes on: quick is better than right.
-    Partial,
-    /// It is whole: what is heard stays.
-    Whole,
+    /// Quick is better than right: it goes on, or others wait.
+    Quick,
+    /// What is heard stays.
+    Thorough,
 }
 
 /// Why an utterance was not recognised.
