@@ -10,6 +10,11 @@ pub trait Engine: Send {
     /// [`EngineError::Passing`] for this utterance, [`EngineError::Broken`] for good.
     fn recognise(&mut self, utterance: &Utterance, language: &str, care: Care)
     -> Result<String, EngineError>;
+
+    /// Whether it is asked for utterances that go on.
+    fn takes_partials(&self) -> bool {
+        true
+    }
 }
 
 /// How much work an utterance is worth.

@@ -149,7 +149,9 @@ impl Worker {
             }
             info!(took_ms = clock.now().since(began).as_millis() as u64, "the speech engine is ready");
         }
-        let Some(engine) = &mut self.engine else { return };
+        let Some(engine) = self.engine.as_mut().filter(|engine| !partial || engine.takes_partials()) else {
+            return;
+        };
         let others_wait = self.counters.waiting.load(Relaxed) > 0;
         let care = if partial || others_wait { Care::Quick } else { Care::Thorough };
         let began = clock.now();
