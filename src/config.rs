@@ -168,6 +168,12 @@ pub struct TranscribeConfig {
     pub models: PathBuf,
     /// Threads it computes on.
     pub threads: usize,
+    /// The HTTP recogniser that is used instead, if any.
+    pub url: Option<String>,
+    /// The model that is asked of it.
+    pub model: String,
+    /// How long it may take for one utterance.
+    pub timeout: Duration,
 }
 
 /// `[log]`.
@@ -221,6 +227,8 @@ pub struct KeysConfig {
     pub accesskey: Option<String>,
     /// The admin key.
     pub admin_key: Option<String>,
+    /// The key of the HTTP recogniser.
+    pub transcribe: Option<String>,
 }
 
 impl fmt::Debug for KeysConfig {
@@ -270,7 +278,13 @@ impl Default for Config {
             flow: FlowConfig { allow_private: false },
             speech: SpeechConfig { voice_url: None },
             record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
-            transcribe: TranscribeConfig { models: PathBuf::from("models"), threads: 1 },
+            transcribe: TranscribeConfig {
+                models: PathBuf::from("models"),
+                threads: 2,
+                url: None,
+                model: "whisper-1".to_owned(),
+                timeout: Duration::from_secs(10),
+            },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }

@@ -154,6 +154,11 @@ pub(super) fn register_recogniser(metrics: &Metrics, recogniser: &Recogniser) {
 fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
     let gauges = [
         ("confab_transcribe_callers", "Callers being transcribed.", &counters.callers),
+        (
+            "confab_transcribe_delay_milliseconds",
+            "From the end of the last utterance to its text.",
+            &counters.delay_ms,
+        ),
         ("confab_transcribe_waiting", "Whole utterances that wait for the recogniser.", &counters.waiting),
     ];
     for (name, help, value) in gauges {

@@ -146,7 +146,7 @@ impl Server {
                 .map_err(|error| Failure::media(&error))?;
         let outlet = control.inbox();
         let (recogniser, speech) = Recogniser::start(
-            wiring::speech_engine(&config),
+            wiring::speech_engine(&config, tokio::runtime::Handle::current()),
             Box::new(move |report| {
                 // The inbox gone means that the server is ending.
                 let _ = outlet.blocking_send(Inbound::Speech(report));

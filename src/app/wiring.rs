@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use tokio::runtime::Handle;
 use tracing::info;
 
 use crate::api::ApiSettings;
@@ -15,6 +16,7 @@ use crate::net::media::{Backend, PortsError, RtpPorts};
 use crate::net::{http, transport};
 use crate::plane::RingCadence;
 use crate::rng::Rng;
+use crate::speech::recogniser::http::{self as http_engine, HttpEngine, HttpEngineSettings};
 use crate::speech::recogniser::models;
 use crate::speech::recogniser::moonshine::{self, Moonshine};
 use crate::speech::recogniser::service::MakeEngine;
@@ -63,6 +65,10 @@ pub(super) fn errands(config: &Config) -> errand::Settings {
 
 /// Whether conferences can be transcribed; what stands in the way goes into the log.
 pub(super) fn transcriber(config: &Config) -> Transcriber {
+    if config.transcribe.url.is_some() {
+        // Which languages it knows, only it can say.
+        return Transcriber::Ready { provider: http_engine::PROVIDER.to_owned(), languages: Vec::new() };
+    }
     match models::look(&config.transcribe.models) {
         Ok(()) => Transcriber::Ready {
             provider: moonshine::PROVIDER.to_owned(),
@@ -76,9 +82,15 @@ pub(super) fn transcriber(config: &Config) -> Transcriber {
 }
 
 /// Makes the engine that recognises speech, when there is some.
-pub(super) fn speech_engine(config: &Config) -> MakeEngine {
+pub(super) fn speech_engine(config: &Config, runtime: Handle) -> MakeEngine {
+    let key = config.keys.transcribe.clone();
     let config = config.transcribe.clone();
     Box::new(move || {
+        if let Some(url) = config.url.clone() {
+            let (key, model, timeout) = (key.clone(), config.model.clone(), config.timeout);
+            let settings = HttpEngineSettings { url, key, model, timeout };
+            return Ok(Box::new(HttpEngine::new(settings, runtime.clone())?));
+        }
         let engine = Moonshine::load(&config.models, config.threads).map_err(|error| error.to_string())?;
         Ok(Box::new(engine))
     })

@@ -19,6 +19,10 @@ pub const THREADS_LIMIT: i64 = 256;
 pub const DOMAINS_LIMIT: usize = 64;
 /// The longest domain name (RFC 1035 §2.3.4).
 const DOMAIN_LENGTH_MAX: usize = 253;
+/// The longest name of a model.
+const MODEL_LENGTH_MAX: usize = 128;
+/// The longest bearer token.
+const BEARER_LENGTH_MAX: usize = 512;
 /// `vb_` and 32 characters.
 const ACCESSKEY_LENGTH: usize = 35;
 /// An admin key shorter than this can be guessed.
@@ -320,16 +324,7 @@ impl Key {
             None,
             "",
             "HTTP engine that speaks the texts of flows: POST {text, language}, answered with a sound file. Empty: the built-in voice.",
-            |c, v| {
-                let text = v.text()?;
-                let is_url = text.starts_with("http://") || text.starts_with("https://");
-                c.speech.voice_url = match text {
-                    "" => None,
-                    _ if is_url => Some(text.to_owned()),
-                    _ => return Err("must be a URL that begins with http:// or https://".to_owned()),
-                };
-                Ok(())
-            },
+            |c, v| url(v.text()?).map(|value| c.speech.voice_url = value),
         ),
         key(
             "record.max_recordings",
@@ -382,9 +377,33 @@ impl Key {
             "transcribe.threads",
             "CONFAB_TRANSCRIBE_THREADS",
             None,
-            "1",
+            "2",
             "Threads the embedded recogniser computes on, at a low priority.",
             |c, v| v.count(1..=THREADS_LIMIT).map(|value| c.transcribe.threads = value),
+        ),
+        key(
+            "transcribe.url",
+            "CONFAB_TRANSCRIBE_URL",
+            None,
+            "",
+            "HTTP recogniser used instead: it gets a form with file, model and language and answers {\"text\"}. Empty: the embedded one.",
+            |c, v| url(v.text()?).map(|value| c.transcribe.url = value),
+        ),
+        key(
+            "transcribe.model",
+            "CONFAB_TRANSCRIBE_MODEL",
+            None,
+            "whisper-1",
+            "The model that is asked of the HTTP recogniser.",
+            |c, v| model(v.text()?).map(|value| c.transcribe.model = value),
+        ),
+        key(
+            "transcribe.timeout_s",
+            "CONFAB_TRANSCRIBE_TIMEOUT_S",
+            None,
+            "10",
+            "Seconds the HTTP recogniser may take for one utterance.",
+            |c, v| v.seconds(1..=60).map(|value| c.transcribe.timeout = value),
         ),
         key(
             "log.level",
@@ -421,6 +440,15 @@ impl Key {
             "",
             "Admin key. Empty: made on the first start and shown once.",
             |c, v| admin_key(v.text()?).map(|value| c.keys.admin_key = value),
+        )
+        .secret(),
+        key(
+            "keys.transcribe",
+            "CONFAB_TRANSCRIBE_KEY",
+            None,
+            "",
+            "Key of the HTTP recogniser, sent as a bearer token. Empty: none is sent.",
+            |c, v| bearer(v.text()?).map(|value| c.keys.transcribe = value),
         )
         .secret(),
     ];
@@ -471,6 +499,31 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// A count from 1 to `most`.
 fn count_u32(value: &Value, most: i64) -> Result<u32, String> {
     value.integer(1..=most).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// The URL of an HTTP engine; empty for none.
+fn url(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "" => Ok(None),
+        _ if text.starts_with("http://") || text.starts_with("https://") => Ok(Some(text.to_owned())),
+        _ => Err("must be a URL that begins with http:// or https://".to_owned()),
+    }
+}
+
+/// The name of a model.
+fn model(text: &str) -> Result<String, String> {
+    if text.len() > MODEL_LENGTH_MAX || text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(format!("must be up to {MODEL_LENGTH_MAX} bytes in one line"));
+    }
+    Ok(text.to_owned())
+}
+
+/// What may be sent as a bearer token; empty for none.
+fn bearer(text: &str) -> Result<Option<String>, String> {
+    if text.len() > BEARER_LENGTH_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("must be up to {BEARER_LENGTH_MAX} printable ASCII characters without blanks"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 /// Host names as they stand in a URI (RFC 3261 §25.1 `hostname`), in lower case.
@@ -576,6 +629,8 @@ mod tests {
         {
             assert!(accesskey(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(bearer("sk-a_B.9"), Ok(Some("sk-a_B.9".to_owned())));
+        assert!(bearer("a b").is_err() && bearer(&"x".repeat(BEARER_LENGTH_MAX + 1)).is_err());
         assert!(admin_key("0123456789abcde").is_err() && admin_key("0123456789abcdef").is_ok());
         assert!(admin_key("0123456789abcdef; Path=/").is_err());
     }

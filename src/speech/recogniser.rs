@@ -5,6 +5,7 @@
 pub mod counters;
 pub mod ear;
 pub mod engine;
+pub mod http;
 pub mod models;
 pub mod moonshine;
 pub mod queue;

@@ -47,6 +47,6 @@ pub fn hear(recogniser: &mut Moonshine, samples: &[i16]) -> Vec<String> {
     pieces
         .into_iter()
         .filter_map(whole)
-        .map(|utterance| recogniser.recognise(&utterance, "en", Care::Whole).expect("it runs"))
+        .map(|utterance| recogniser.recognise(&utterance, "en", Care::Thorough).expect("it runs"))
         .collect()
 }

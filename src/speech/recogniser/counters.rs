@@ -9,6 +9,8 @@ pub struct Counters {
     pub callers: AtomicU64,
     /// Whole utterances that wait now.
     pub waiting: AtomicU64,
+    /// Milliseconds from the end of the last whole utterance to its text.
+    pub delay_ms: AtomicU64,
     /// Whole utterances recognised.
     pub utterances: AtomicU64,
     /// Partial utterances recognised.

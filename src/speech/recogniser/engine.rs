@@ -10,15 +10,20 @@ pub trait Engine: Send {
     /// [`EngineError::Passing`] for this utterance, [`EngineError::Broken`] for good.
     fn recognise(&mut self, utterance: &Utterance, language: &str, care: Care)
     -> Result<String, EngineError>;
+
+    /// Whether it is asked for utterances that go on.
+    fn takes_partials(&self) -> bool {
+        true
+    }
 }
 
 /// How much work an utterance is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Care {
-    /// It goes on: quick is better than right.
-    Partial,
-    /// It is whole: what is heard stays.
-    Whole,
+    /// Quick is better than right: it goes on, or others wait.
+    Quick,
+    /// What is heard stays.
+    Thorough,
 }
 
 /// Why an utterance was not recognised.

@@ -35,6 +35,8 @@ const TOKENS_PER_2_S: usize = 13;
 const TOKENS_SPARE: usize = 4;
 /// A whole utterance whose guess is less sure than this (mean log-likelihood of its tokens) is heard again.
 const SURE: f32 = -0.2;
+/// The longest audio that is heard again, in samples (5 s): of more the text would be late.
+const AGAIN_MAX: usize = 5 * RATE_HZ as usize;
 /// The speeds it is heard again at.
 const SPEEDS: [f32; 2] = [0.9, 1.1];
 /// Samples over which the ends' loudness is measured (10 ms).
@@ -207,7 +209,8 @@ impl Engine for Moonshine {
         resampler.process(&utterance.samples, &mut samples);
         let audio: Vec<f32> = trimmed(&samples).iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
         let mut best = self.guess(audio.clone())?;
-        if care == Care::Whole && (best.log_likelihood < SURE || best.text.is_empty()) {
+        let unsure = best.log_likelihood < SURE || best.text.is_empty();
+        if care == Care::Thorough && unsure && audio.len() <= AGAIN_MAX {
             for speed in SPEEDS {
                 let other = self.guess(at_speed(&audio, speed))?;
                 // That nothing was said is the poorest of guesses: a voice was heard.

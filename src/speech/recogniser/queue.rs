@@ -17,7 +17,7 @@ pub const WHOLE_MAX: usize = 128;
 /// Partial utterances that may wait.
 pub const PARTIAL_MAX: usize = 64;
 /// With so many whole utterances waiting no partial one is taken.
-pub const PARTIAL_UNTIL: usize = 3;
+pub const PARTIAL_UNTIL: usize = 1;
 
 /// An utterance and whose it is.
 #[derive(Clone, Debug)]

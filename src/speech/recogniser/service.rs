@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::counters::Counters;
 use super::ear::Ear;
@@ -130,13 +130,13 @@ impl Worker {
                     }
                 }
                 Ok(Some(Work::Finish(transcribe))) => (self.reports)(SpeechReport::Finished { transcribe }),
-                Ok(Some(Work::Whole(job))) => self.recognise(job, Care::Whole),
-                Ok(Some(Work::Partial(job))) => self.recognise(job, Care::Partial),
+                Ok(Some(Work::Whole(job))) => self.recognise(job, false),
+                Ok(Some(Work::Partial(job))) => self.recognise(job, true),
             }
         }
     }
 
-    fn recognise(&mut self, job: Job, care: Care) {
+    fn recognise(&mut self, job: Job, partial: bool) {
         let clock = Clock::new();
         if self.engine.is_none() {
             let began = clock.now();
@@ -149,7 +149,11 @@ impl Worker {
             }
             info!(took_ms = clock.now().since(began).as_millis() as u64, "the speech engine is ready");
         }
-        let Some(engine) = &mut self.engine else { return };
+        let Some(engine) = self.engine.as_mut().filter(|engine| !partial || engine.takes_partials()) else {
+            return;
+        };
+        let others_wait = self.counters.waiting.load(Relaxed) > 0;
+        let care = if partial || others_wait { Care::Quick } else { Care::Thorough };
         let began = clock.now();
         let result = engine.recognise(&job.utterance, &job.language, care);
         let took = clock.now().since(began);
@@ -158,7 +162,7 @@ impl Worker {
         };
         add(&self.counters.busy_ms, took.as_millis());
         add(&self.counters.audio_ms, job.utterance.length().as_millis());
-        add(if care == Care::Whole { &self.counters.utterances } else { &self.counters.partials }, 1);
+        add(if partial { &self.counters.partials } else { &self.counters.utterances }, 1);
         let message = match result {
             Ok(message) => message,
             Err(EngineError::Passing(why)) => {
@@ -172,13 +176,19 @@ impl Worker {
                 return;
             }
         };
+        if !partial {
+            let delay_ms = clock.wall().since(job.utterance.ends()).as_millis() as u64;
+            self.counters.delay_ms.store(delay_ms, Relaxed);
+            let (audio_ms, took_ms) = (job.utterance.length().as_millis() as u64, took.as_millis() as u64);
+            debug!(conferencecall = %job.conferencecall, audio_ms, took_ms, delay_ms, "an utterance was recognised");
+        }
         if !message.is_empty() {
             (self.reports)(SpeechReport::Heard {
                 transcribe: job.transcribe,
                 conferencecall: job.conferencecall,
                 message,
                 begins: job.utterance.begins,
-                partial: care == Care::Partial,
+                partial,
             });
         }
     }

@@ -27,8 +27,10 @@ const CUT_FROM: usize = 300;
 const CUT_REACH: usize = 3;
 /// Frames of speech below which a sound is no utterance but a click or a cough (120 ms).
 const SPEECH_MIN: usize = 6;
-/// Frames from one partial utterance to the next (1 s).
+/// Frames from one partial utterance to the next (1 s), or ...
 const PARTIAL_EVERY: usize = 50;
+/// ... this share of its length, if that is more: each is recognised from its beginning.
+const PARTIAL_SHARE: usize = 4;
 
 /// The longest utterance.
 pub const UTTERANCE_MAX: Duration = Duration::from_millis(LENGTH_MAX as u64 * FRAME_MS as u64);
@@ -161,7 +163,7 @@ impl Cutter {
             return piece;
         }
         if length >= self.partial_at {
-            self.partial_at = length + PARTIAL_EVERY;
+            self.partial_at = length + PARTIAL_EVERY.max(length / PARTIAL_SHARE);
             // A partial one says nothing new when all since the last one was a pause.
             return (pause < PARTIAL_EVERY && self.is_speech(length))
                 .then(|| Piece::Partial(self.utterance(length)));
