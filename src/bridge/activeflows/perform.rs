@@ -12,7 +12,7 @@ use crate::bridge::flow::variables::DIGITS;
 use crate::bridge::flow::{check_url, tones};
 use crate::bridge::resource::{RecordingFormat, TranscribeDirection};
 use crate::bridge::{Bridge, Output};
-use crate::id::ConferenceId;
+use crate::id::{ConferenceId, CustomerId};
 use crate::plane::{Clip, Hears, ShardCommand};
 use crate::time::{Duration, Now};
 
@@ -161,14 +161,14 @@ impl Bridge {
         errand: Errand,
         rest: Vec<String>,
     ) -> Outcome {
-        let ticket = self.send_on(errand);
+        let ticket = self.send_on(execution.record.customer_id, errand);
         execution.wait = Wait::Sound { ticket, rest };
         Outcome::Waits(now.instant + ERRAND_PATIENCE)
     }
 
-    fn send_on(&mut self, errand: Errand) -> u64 {
+    fn send_on(&mut self, customer: CustomerId, errand: Errand) -> u64 {
         let ticket = self.executions.ticket();
-        self.journal.push(Output::Errand { ticket, errand });
+        self.journal.push(Output::Errand { ticket, customer, errand });
         ticket
     }
 
@@ -250,7 +250,7 @@ impl Bridge {
         {
             return failed(format!("{url:.100} {fault}"));
         }
-        let ticket = self.send_on(errand);
+        let ticket = self.send_on(execution.record.customer_id, errand);
         if !sync {
             return done("sent");
         }
