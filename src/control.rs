@@ -296,9 +296,9 @@ impl Task {
                         self.write(Write::Reply { to, reply }).await;
                     }
                 }
-                Output::Errand { ticket, errand } => {
+                Output::Errand { ticket, customer, errand } => {
                     let inbox = self.inbox.clone();
-                    let refused = self.errands.start(errand, move |result| async move {
+                    let refused = self.errands.start(customer, errand, move |result| async move {
                         // A control task that is gone has no use for it.
                         if let Some(inbox) = inbox.upgrade() {
                             let _ = inbox.send(Inbound::Errand { ticket, result }).await;

@@ -1,26 +1,30 @@
 //! What flows have the outside do: HTTP requests, sounds from URLs, spoken texts. Each runs in a task
 //! of its own, bounded in time, size and number, and its result goes back into the control task's
-//! inbox.
+//! inbox. A customer has a share of what is done at once (`share`).
 
+mod share;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use crate::bridge::flow::outside::{Errand, ErrandResult, Method};
+use crate::id::CustomerId;
 use crate::net::http::{self, Failure, HttpClient};
 use crate::prompt::{FETCH_MAX_BYTES, Prompts};
 use crate::speech::voice::{Engine, Voice};
 use crate::time::Duration;
+pub use share::{CUSTOMER_ERRANDS_MAX, CUSTOMER_REQUESTS_MAX, CUSTOMER_SPEAKERS_MAX};
+use share::{Refused, Shares, Turns};
 
 /// Errands at once, those that wait for their turn included; one more fails.
 pub const ERRANDS_MAX: usize = 1024;
-/// HTTP requests at once, sounds included.
+/// HTTP requests at once, those for sounds and to the speech engine included.
 pub const REQUESTS_MAX: usize = 128;
-/// Texts spoken at once: each keeps a core busy.
+/// Texts spoken at once by the built-in voice: each keeps a core busy.
 pub const SPEAKERS_MAX: usize = 2;
 /// How long an errand may take, its waiting included.
 pub const ERRAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +53,8 @@ pub struct Counters {
     pub failed: u64,
     /// Errands refused because too many ran.
     pub refused: u64,
+    /// Errands refused because too many of their customer ran.
+    pub over_share: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +62,7 @@ struct Counts {
     done: AtomicU64,
     failed: AtomicU64,
     refused: AtomicU64,
+    over_share: AtomicU64,
 }
 
 /// Does errands. Cheap to clone.
@@ -69,7 +76,7 @@ struct Inner {
     http: HttpClient,
     prompts: Prompts,
     voice: Voice,
-    admitted: Arc<Semaphore>,
+    shares: Arc<Shares>,
     requests: Semaphore,
     speakers: Semaphore,
     counts: Counts,
@@ -98,7 +105,7 @@ impl Errands {
             http: HttpClient::new(asking)?,
             prompts: Prompts::new(HttpClient::new(fetching)?),
             voice: Voice::new(engine),
-            admitted: Arc::new(Semaphore::new(ERRANDS_MAX)),
+            shares: Arc::default(),
             requests: Semaphore::new(REQUESTS_MAX),
             speakers: Semaphore::new(SPEAKERS_MAX),
             counts: Counts::default(),
@@ -106,21 +113,33 @@ impl Errands {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Starts an errand, whose result `deliver` takes; or gives its result at once when too many run.
-    pub fn start<D, F>(&self, errand: Errand, deliver: D) -> Option<ErrandResult>
+    /// Starts a customer's errand, whose result `deliver` takes; or gives its result at once when too
+    /// many run. One for which the customer has no turn left waits, within [`ERRAND_TIMEOUT`].
+    pub fn start<D, F>(&self, customer: CustomerId, errand: Errand, deliver: D) -> Option<ErrandResult>
     where
         D: FnOnce(ErrandResult) -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        let Ok(admitted) = self.inner.admitted.clone().try_acquire_owned() else {
-            self.inner.counts.refused.fetch_add(1, Relaxed);
-            return Some(ErrandResult::Failed("the server does too much at once; try again".to_owned()));
+        let counts = &self.inner.counts;
+        let place = match self.inner.shares.admit(customer) {
+            Ok(place) => place,
+            Err(refused) => {
+                let counter = match refused {
+                    Refused::Full => &counts.refused,
+                    Refused::Share => &counts.over_share,
+                };
+                counter.fetch_add(1, Relaxed);
+                return Some(ErrandResult::Failed(refused.to_string()));
+            }
         };
         let inner = self.inner.clone();
         tokio::spawn(async move {
-            let result = tokio::time::timeout(ERRAND_TIMEOUT, inner.run(errand)).await;
+            let result = tokio::time::timeout(ERRAND_TIMEOUT, inner.run(&place.turns, errand)).await;
             let result = result.unwrap_or_else(|_| {
-                ErrandResult::Failed(format!("it took longer than {} s", ERRAND_TIMEOUT.as_secs()))
+                let seconds = ERRAND_TIMEOUT.as_secs();
+                ErrandResult::Failed(format!(
+                    "it took longer than {seconds} s, waiting for its turn included"
+                ))
             });
             let counter = match &result {
                 ErrandResult::Failed(_) => &inner.counts.failed,
@@ -128,7 +147,7 @@ impl Errands {
             };
             counter.fetch_add(1, Relaxed);
             deliver(result).await;
-            drop(admitted);
+            drop(place);
         });
         None
     }
@@ -140,6 +159,7 @@ impl Errands {
             done: counts.done.load(Relaxed),
             failed: counts.failed.load(Relaxed),
             refused: counts.refused.load(Relaxed),
+            over_share: counts.over_share.load(Relaxed),
         }
     }
 }
@@ -158,11 +178,11 @@ impl Inner {
         self.http.send(http::request(wire_method(method), url, content_type, body.into())?).await
     }
 
-    async fn run(&self, errand: Errand) -> ErrandResult {
+    async fn run(&self, turns: &Turns, errand: Errand) -> ErrandResult {
         let closed = || ErrandResult::Failed("the server stops".to_owned());
         match errand {
             Errand::Http { method, url, content_type, body } => {
-                let Ok(_turn) = self.requests.acquire().await else { return closed() };
+                let Ok(_turn) = turn(&turns.requests, &self.requests).await else { return closed() };
                 match self.request(method, &url, &content_type, body).await {
                     Ok(answer) => {
                         ErrandResult::Http { status: answer.status.as_u16(), body: answer.body.into() }
@@ -171,15 +191,29 @@ impl Inner {
                 }
             }
             Errand::Sound { url } => {
-                let Ok(_turn) = self.requests.acquire().await else { return closed() };
+                let Ok(_turn) = turn(&turns.requests, &self.requests).await else { return closed() };
                 self.prompts.clip(&url).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)
             }
             Errand::Speech { text, language } => {
-                let Ok(_turn) = self.speakers.acquire().await else { return closed() };
+                // The engine is a request like others; the built-in voice keeps a core busy.
+                let turn = if self.voice.is_built_in() {
+                    turn(&turns.speakers, &self.speakers).await
+                } else {
+                    turn(&turns.requests, &self.requests).await
+                };
+                let Ok(_turn) = turn else { return closed() };
                 self.voice.speak(&text, &language).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)
             }
         }
     }
+}
+
+/// A turn: first the customer's own, so that few of one customer stand in the line of all.
+async fn turn<'a>(
+    own: &'a Semaphore,
+    of_all: &'a Semaphore,
+) -> Result<(SemaphorePermit<'a>, SemaphorePermit<'a>), AcquireError> {
+    Ok((own.acquire().await?, of_all.acquire().await?))
 }
 
 fn wire_method(method: Method) -> hyper::Method {

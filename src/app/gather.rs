@@ -102,6 +102,7 @@ pub(super) fn register_errands(metrics: &Metrics, errands: &Errands) {
                 (&[("result", "done")], counted.done),
                 (&[("result", "failed")], counted.failed),
                 (&[("result", "refused")], counted.refused),
+                (&[("result", "over_share")], counted.over_share),
             ],
         );
     });

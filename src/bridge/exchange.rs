@@ -7,7 +7,7 @@ use super::event::Change;
 use super::flow::outside::{Errand, ErrandResult};
 use super::recording::{RecordOrder, RecordReport};
 use super::transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
-use crate::id::{ConferenceId, ConferencecallId};
+use crate::id::{ConferenceId, ConferencecallId, CustomerId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
 use crate::sip;
 
@@ -83,6 +83,8 @@ pub enum Output {
     Errand {
         /// Names the answer.
         ticket: u64,
+        /// For whom.
+        customer: CustomerId,
         /// What to do.
         errand: Errand,
     },

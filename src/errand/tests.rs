@@ -1,12 +1,18 @@
 //! Errands against servers of the test's own.
 
 use std::io::Cursor;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::media::room::RATE_HZ;
+
+fn open() -> Errands {
+    Errands::new(Settings { allow_private: true, ..Settings::default() }).expect("TLS")
+}
 
 fn request(url: String) -> Errand {
     Errand::Http { method: Method::Post, url, content_type: "text/plain".to_owned(), body: "x".to_owned() }
@@ -14,7 +20,8 @@ fn request(url: String) -> Errand {
 
 async fn result(errands: &Errands, errand: Errand) -> ErrandResult {
     let (tell, told) = tokio::sync::oneshot::channel();
-    let refused = errands.start(errand, move |result| async move { drop(tell.send(result)) });
+    let refused =
+        errands.start(CustomerId::NIL, errand, move |result| async move { drop(tell.send(result)) });
     assert_eq!(refused, None);
     told.await.expect("every errand has a result")
 }
@@ -31,7 +38,7 @@ async fn private_addresses_are_asked_only_where_allowed() {
         };
         assert!(why.contains("private"), "{host}: {why}");
     }
-    let open = Errands::new(Settings { allow_private: true, ..Settings::default() }).expect("TLS");
+    let allowed = open();
     let answering = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
         let mut request = [0; 4096];
@@ -42,14 +49,14 @@ async fn private_addresses_are_asked_only_where_allowed() {
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
     let ErrandResult::Http { status, body } =
-        result(&open, request(format!("http://127.0.0.1:{port}/path"))).await
+        result(&allowed, request(format!("http://127.0.0.1:{port}/path"))).await
     else {
         panic!("no answer")
     };
     assert_eq!((status, body.len()), (404, ANSWER_MAX_BYTES), "cut at the limit");
     let sent = answering.await.expect("it answered");
     assert!(sent.starts_with("POST /path HTTP/1.1\r\n") && sent.contains("text/plain"), "{sent}");
-    assert_eq!((guarded.counters().failed, open.counters().done), (3, 1));
+    assert_eq!((guarded.counters().failed, allowed.counters().done), (3, 1));
 }
 
 #[tokio::test]
@@ -57,13 +64,81 @@ async fn no_more_than_so_many_run_at_once() {
     // Nobody accepts: the requests wait.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
-    let errands = Errands::new(Settings { allow_private: true, ..Settings::default() }).expect("TLS");
-    let start = || errands.start(request(url.clone()), |_| async {});
-    for _ in 0..ERRANDS_MAX {
-        assert_eq!(start(), None);
+    let errands = open();
+    let start = |customer: usize| {
+        let customer = CustomerId(uuid::Uuid::from_u128(customer as u128));
+        errands.start(customer, request(url.clone()), |_| async {})
+    };
+    for number in 0..ERRANDS_MAX {
+        assert_eq!(start(number / CUSTOMER_ERRANDS_MAX), None);
     }
-    assert!(matches!(start(), Some(ErrandResult::Failed(_))));
-    assert_eq!(errands.counters().refused, 1);
+    assert!(matches!(start(ERRANDS_MAX), Some(ErrandResult::Failed(_))));
+    assert_eq!((errands.counters().refused, errands.counters().over_share), (1, 0));
+}
+
+/// A server that holds every request to `/slow` until it is told to let go; tells of each that comes
+/// how many it holds then.
+async fn slow_server(let_go: watch::Receiver<bool>, came: mpsc::UnboundedSender<usize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let held = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut let_go, came, held) = (let_go.clone(), came.clone(), held.clone());
+            tokio::spawn(async move {
+                if read(&mut stream).await.starts_with("POST /slow") {
+                    let _ = came.send(held.fetch_add(1, Relaxed) + 1);
+                    let _ = let_go.wait_for(|go| *go).await;
+                    held.fetch_sub(1, Relaxed);
+                }
+                let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_customer_whose_server_hangs_holds_up_no_other() {
+    let (go, let_go) = watch::channel(false);
+    let (came, mut coming) = mpsc::unbounded_channel();
+    let url = slow_server(let_go, came).await;
+    let errands = open();
+    let [greedy, other] = [1, 2].map(|number| CustomerId(uuid::Uuid::from_u128(number)));
+    let (end, mut ended) = mpsc::unbounded_channel();
+    let slow = || {
+        let end = end.clone();
+        errands.start(greedy, request(format!("{url}/slow")), move |result| async move {
+            end.send(result).expect("the test waits");
+        })
+    };
+    for _ in 0..CUSTOMER_ERRANDS_MAX {
+        assert_eq!(slow(), None);
+    }
+    let Some(ErrandResult::Failed(why)) = slow() else { panic!("it had more than its share") };
+    assert!(why.contains("of your flows are under way"), "{why}");
+    assert_eq!((errands.counters().refused, errands.counters().over_share), (0, 1));
+    let mut most = 0;
+    while most < CUSTOMER_REQUESTS_MAX {
+        most = most.max(coming.recv().await.expect("a request"));
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let begun = errands
+        .start(other, request(format!("{url}/fast")), move |result| async move { drop(tell.send(result)) });
+    assert_eq!(begun, None);
+    let result = told.await.expect("a result");
+    assert!(matches!(result, ErrandResult::Http { status: 200, .. }), "{result:?}");
+    assert!(ended.try_recv().is_err(), "the other was done while all of the first hang");
+    go.send_replace(true);
+    for _ in 0..CUSTOMER_ERRANDS_MAX {
+        let result = ended.recv().await.expect("a result");
+        assert!(matches!(result, ErrandResult::Http { status: 200, .. }), "what waited is done: {result:?}");
+    }
+    while let Ok(held) = coming.try_recv() {
+        most = most.max(held);
+    }
+    assert_eq!(most, CUSTOMER_REQUESTS_MAX, "never more at once");
 }
 
 /// Reads a request whole.

@@ -36,6 +36,11 @@ impl Voice {
         Self { engine }
     }
 
+    /// Whether texts are spoken in this process.
+    pub fn is_built_in(&self) -> bool {
+        self.engine.is_none()
+    }
+
     /// Speaks a text.
     ///
     /// # Errors

@@ -313,7 +313,7 @@ impl<D: DataPlane> Sim<D> {
                     assert_eq!(ticket, 77);
                     self.answer = Some(reply);
                 }
-                Output::Errand { ticket, errand } => self.errands.push((ticket, errand)),
+                Output::Errand { ticket, errand, .. } => self.errands.push((ticket, errand)),
                 Output::Note(note) => self.notes.push(note),
                 Output::Drained => {
                     assert!(!self.drained, "drained twice");

@@ -140,14 +140,14 @@ impl Bridge {
         errand: Errand,
         rest: Vec<String>,
     ) -> Outcome {
-        let ticket = self.send_on(errand);
+        let ticket = self.send_on(execution.record.customer_id, errand);
         execution.wait = Wait::Sound { ticket, rest };
         Outcome::Waits(now.instant + ERRAND_PATIENCE)
     }
 
-    fn send_on(&mut self, errand: Errand) -> u64 {
+    fn send_on(&mut self, customer: CustomerId, errand: Errand) -> u64 {
         let ticket = self.executions.ticket();
-        self.journal.push(Output::Errand { ticket, errand });
+        self.journal.push(Output::Errand { ticket, customer, errand });
         ticket
     }
 
@@ -229,7 +229,7 @@ impl Bridge {
         {
             return failed(format!("{url:.100} {fault}"));
         }
-        let ticket = self.send_on(errand);
+        let ticket = self.send_on(execution.record.customer_id, errand);
         if !sync {
             return done("sent");
         }
