@@ -93,6 +93,8 @@ pub struct RtpConfig {
     pub media_threads: u16,
     /// How packets are moved.
     pub io_backend: IoBackend,
+    /// The network interface of the express path; `None` without one.
+    pub express: Option<String>,
     /// Silence on the wire after which a call is given up.
     pub media_timeout: Duration,
     /// The most delay of the jitter buffer.
@@ -260,6 +262,7 @@ impl Default for Config {
                 ports: 20_000..=40_000,
                 media_threads: 0,
                 io_backend: IoBackend::Auto,
+                express: None,
                 media_timeout: Duration::from_secs(60),
                 jitter_max: Duration::from_millis(500),
             },

@@ -140,6 +140,19 @@ impl Failure {
         Self { what: format!("a media thread cannot start: {error}"), next, code: FAILED }
     }
 
+    /// The express path cannot be had.
+    pub fn express(interface: &str, error: &io::Error) -> Self {
+        let next = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                "run it with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF (deploy/confab.service tells how), or"
+            }
+            ErrorKind::ResourceBusy => "take off the other XDP program (`ip link show` names it), or",
+            _ => "`ip link` lists the interfaces; or",
+        };
+        let next = vec![next.to_owned(), "go without: leave rtp.express empty".to_owned()];
+        Self { what: format!("no express path on {interface}: {error}"), next, code: FAILED }
+    }
+
     /// The RTP range cannot be used.
     pub fn rtp(error: &dyn fmt::Display) -> Self {
         let next = vec![

@@ -271,7 +271,7 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
     let rooms = of(|gauges| &gauges.rooms).iter().sum::<u64>();
     exposition.gauge("confab_media_legs", "Calls whose audio is handled.", legs as f64);
     exposition.gauge("confab_media_rooms", "Rooms that have a call in them.", rooms as f64);
-    let counters: [(&str, &str, Pick); 8] = [
+    let counters: [(&str, &str, Pick); 11] = [
         ("confab_media_ticks_total", "Slots ticked.", |gauges| &gauges.ticks),
         ("confab_media_overruns_total", "Slots done more than a tick late.", |gauges| &gauges.overruns),
         ("confab_media_skipped_total", "Slots given up because the thread was stopped too long.", |gauges| {
@@ -290,6 +290,19 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
         ("confab_media_digits_dropped_total", "Digits lost because signalling was too slow.", |gauges| {
             &gauges.digits_dropped
         }),
+        (
+            "confab_media_express_received_total",
+            "Of the datagrams received, those by the express path.",
+            |gauges| &gauges.express_received,
+        ),
+        ("confab_media_express_sent_total", "Of the datagrams sent, those by the express path.", |gauges| {
+            &gauges.express_sent
+        }),
+        (
+            "confab_media_express_lost_total",
+            "Datagrams lost because the express path had no frame left.",
+            |gauges| &gauges.express_lost,
+        ),
     ];
     for (name, help, pick) in counters {
         per_thread(exposition, name, help, &of(pick));

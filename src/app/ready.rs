@@ -23,6 +23,10 @@ pub(super) struct Ready {
     pub backend: &'static str,
     /// Why it is not what was preferred.
     pub fallback: Option<String>,
+    /// The interface of the express path.
+    pub express: Option<String>,
+    /// The media threads that take packets by it.
+    pub express_threads: usize,
     /// The folder of the database.
     pub data: PathBuf,
     /// Conferences found there that go on.
@@ -45,7 +49,14 @@ impl Ready {
         line("RTP", format!("{}-{} (UDP)", self.rtp_ports.start(), self.rtp_ports.end()));
         let threads = if self.media_threads == 1 { "thread" } else { "threads" };
         let why = self.fallback.as_ref().map(|why| format!(" (not io_uring: {why})")).unwrap_or_default();
-        line("I/O", format!("{}{why}, {} media {threads}", self.backend, self.media_threads));
+        let express = match (&self.express, self.express_threads) {
+            (None, _) => String::new(),
+            (Some(name), n) if n == self.media_threads => format!(", express path on {name}"),
+            (Some(name), n) => {
+                format!(", {n} of them with an express path on {name}, which has no more queues")
+            }
+        };
+        line("I/O", format!("{}{why}, {} media {threads}{express}", self.backend, self.media_threads));
         let restored = match self.restored {
             0 => String::new(),
             1 => " (1 conference goes on)".to_owned(),
@@ -83,6 +94,8 @@ mod tests {
             media_threads: 2,
             backend: "epoll",
             fallback: Some("Operation not permitted".to_owned()),
+            express: None,
+            express_threads: 0,
             data: PathBuf::from("/var/lib/confab"),
             restored: 3,
             access_key: None,

@@ -23,6 +23,7 @@ use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
 use crate::net::http::HttpClient;
+use crate::net::media::Interface;
 use crate::net::thread::{MediaThread, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
@@ -134,8 +135,7 @@ impl Server {
         record::mend(&folder, &mut cut_off);
         let (writes, writer) = spawn_writer(store.clone());
 
-        let media = start_media(&config, &clock, &control.inbox(), &mut rng)
-            .map_err(|error| Failure::media(&error))?;
+        let media = start_media(&config, &clock, &control.inbox(), &mut rng)?;
         let shards = media
             .iter()
             .map(|thread| ShardInlet { orders: thread.orders.clone(), waker: thread.waker.clone() })
@@ -178,6 +178,8 @@ impl Server {
             rtp_ports: config.rtp.ports.clone(),
             media_threads: media.len(),
             backend: media.first().map_or("none", |thread| thread.backend),
+            express: config.rtp.express.clone(),
+            express_threads: media.iter().filter(|thread| thread.is_express).count(),
             fallback: media.first().and_then(|thread| thread.fallback.clone()),
             data: std::fs::canonicalize(&config.data).unwrap_or(config.data.clone()),
             restored: restored.live(),
@@ -303,24 +305,35 @@ fn start_media(
     clock: &Clock,
     inbox: &mpsc::Sender<Inbound>,
     rng: &mut Rng,
-) -> io::Result<Vec<Arc<MediaThread>>> {
+) -> Result<Vec<Arc<MediaThread>>, Failure> {
     let count = if config.rtp.media_threads == 0 { process::cores() } else { config.rtp.media_threads };
     let now = clock.both();
     let since_zero = i64::try_from(now.instant.as_micros()).unwrap_or(i64::MAX);
     let wall_at_zero = Timestamp::from_micros(now.wall.as_micros().saturating_sub(since_zero));
     let legs: LegSettings = wiring::legs(config, wall_at_zero, rng);
+    let attach =
+        |name: &String| Interface::attach(name).map(Arc::new).map_err(|error| Failure::express(name, &error));
+    let express = config.rtp.express.as_ref().map(attach).transpose()?;
     let mut threads = Vec::with_capacity(usize::from(count));
     for index in 0..count {
         let inbox = inbox.clone();
         let thread = MediaThread::start(ThreadSetup {
             index,
             backend: wiring::backend(config),
+            express: express.clone(),
             capacity: wiring::sockets_per_thread(config),
             legs: legs.clone(),
             rng: rng.fork(),
             reports: Box::new(move |report| deliver(&inbox, report)),
-        })?;
-        info!(thread = index, backend = thread.backend, priority = %thread.priority, "media thread runs");
+        })
+        .map_err(|error| Failure::media(&error))?;
+        info!(
+            thread = index,
+            backend = thread.backend,
+            express = thread.is_express,
+            priority = %thread.priority,
+            "media thread runs"
+        );
         threads.push(Arc::new(thread));
     }
     Ok(threads)

@@ -221,6 +221,14 @@ impl Key {
             },
         ),
         key(
+            "rtp.express",
+            "CONFAB_RTP_EXPRESS",
+            None,
+            "",
+            "The network interface whose audio packets pass by the kernel's UDP stack (AF_XDP), such as eth0. Costs less a call; needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, and passes by the packet filter.",
+            |c, v| interface(v.text()?).map(|value| c.rtp.express = value),
+        ),
+        key(
             "rtp.media_timeout_s",
             "CONFAB_RTP_MEDIA_TIMEOUT_S",
             None,
@@ -508,6 +516,14 @@ fn url(text: &str) -> Result<Option<String>, String> {
         _ if text.starts_with("http://") || text.starts_with("https://") => Ok(Some(text.to_owned())),
         _ => Err("must be a URL that begins with http:// or https://".to_owned()),
     }
+}
+
+/// The name of a network interface (the kernel's `IFNAMSIZ`); empty for none.
+fn interface(text: &str) -> Result<Option<String>, String> {
+    if text.len() > 15 || text.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'/') {
+        return Err("must be the name of a network interface: up to 15 characters".to_owned());
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 /// The name of a model.

@@ -17,12 +17,17 @@ mod socket;
 mod tests;
 mod uring;
 mod wake;
+mod xdp;
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 pub use ports::{PortPair, PortsError, RtpPorts};
 pub use wake::Waker;
+pub use xdp::Interface;
+
+use xdp::{Express, Sent};
 
 /// The largest datagram that is received or sent, in bytes: what fits an Ethernet frame. Larger
 /// ones are dropped and counted.
@@ -102,6 +107,39 @@ pub struct Counters {
     pub stale: u64,
     /// System calls made.
     pub syscalls: u64,
+    /// Of the datagrams delivered, those that came by the express path.
+    pub express_received: u64,
+    /// Of the datagrams sent, those that left by the express path.
+    pub express_sent: u64,
+    /// Datagrams lost on the express path because its frames were all in use.
+    pub express_lost: u64,
+}
+
+impl std::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            sent: self.sent + other.sent,
+            send_full: self.send_full + other.send_full,
+            send_refused: self.send_refused + other.send_refused,
+            send_unreachable: self.send_unreachable + other.send_unreachable,
+            send_failed: self.send_failed + other.send_failed,
+            receive_refused: self.receive_refused + other.receive_refused,
+            receive_failed: self.receive_failed + other.receive_failed,
+            truncated: self.truncated + other.truncated,
+            empty: self.empty + other.empty,
+            foreign: self.foreign + other.foreign,
+            starved: self.starved + other.starved,
+            poll_limited: self.poll_limited + other.poll_limited,
+            stale: self.stale + other.stale,
+            syscalls: self.syscalls + other.syscalls,
+            express_received: self.express_received + other.express_received,
+            express_sent: self.express_sent + other.express_sent,
+            express_lost: self.express_lost + other.express_lost,
+        }
+    }
 }
 
 /// The sockets of one media thread. Open it on the thread that uses it.
@@ -109,6 +147,7 @@ pub struct Counters {
 pub struct MediaIo {
     driver: Driver,
     fallback: Option<String>,
+    express: Option<Box<Express>>,
 }
 
 #[derive(Debug)]
@@ -137,13 +176,23 @@ impl MediaIo {
         let epoll = || epoll::Driver::open(capacity).map(|driver| Driver::Epoll(Box::new(driver)));
         let uring = || uring::Driver::open(capacity).map(|driver| Driver::Uring(Box::new(driver)));
         match backend {
-            Backend::Uring => Ok(Self { driver: uring()?, fallback: None }),
-            Backend::Epoll => Ok(Self { driver: epoll()?, fallback: None }),
+            Backend::Uring => Ok(Self { driver: uring()?, fallback: None, express: None }),
+            Backend::Epoll => Ok(Self { driver: epoll()?, fallback: None, express: None }),
             Backend::Auto => match uring() {
-                Ok(driver) => Ok(Self { driver, fallback: None }),
-                Err(error) => Ok(Self { driver: epoll()?, fallback: Some(reason(&error)) }),
+                Ok(driver) => Ok(Self { driver, fallback: None, express: None }),
+                Err(error) => Ok(Self { driver: epoll()?, fallback: Some(reason(&error)), express: None }),
             },
         }
+    }
+
+    /// Takes the packets of connected sockets by the express path, where they come by the queue of
+    /// the interface that has this thread's number; `false` when it has no such queue.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn attach(&mut self, interface: Arc<Interface>, thread: u32) -> io::Result<bool> {
+        self.express = Express::open(interface, thread)?.map(Box::new);
+        Ok(self.express.is_some())
     }
 
     /// The interface in use: `io_uring` or `epoll`.
@@ -164,12 +213,20 @@ impl MediaIo {
     /// # Errors
     /// [`io::ErrorKind::QuotaExceeded`] when `capacity` sockets are in, else what the kernel says.
     pub fn add(&mut self, socket: UdpSocket, token: u32) -> io::Result<SocketKey> {
-        on_driver!(self, driver => driver.add(socket, token))
+        let port = socket.local_addr()?.port();
+        let key = on_driver!(self, driver => driver.add(socket, token))?;
+        if let Some(express) = &mut self.express {
+            express.add(key, token, port);
+        }
+        Ok(key)
     }
 
     /// Closes a socket. Nothing of it is delivered after this; what was queued on it is sent first.
     /// Its port is free after the next [`MediaIo::poll`] at the latest.
     pub fn remove(&mut self, key: SocketKey) {
+        if let Some(express) = &mut self.express {
+            express.remove(key);
+        }
         on_driver!(self, driver => driver.remove(key))
     }
 
@@ -178,7 +235,11 @@ impl MediaIo {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] for a removed socket, else what the kernel says (no route).
     pub fn connect(&mut self, key: SocketKey, peer: SocketAddr) -> io::Result<()> {
-        on_driver!(self, driver => driver.connect(key, peer))
+        on_driver!(self, driver => driver.connect(key, peer))?;
+        if let Some(express) = &mut self.express {
+            express.connect(key, peer);
+        }
+        Ok(())
     }
 
     /// Undoes [`MediaIo::connect`]: takes datagrams of everyone.
@@ -186,6 +247,9 @@ impl MediaIo {
     /// # Errors
     /// [`io::ErrorKind::NotFound`] for a removed socket, else what the kernel says.
     pub fn disconnect(&mut self, key: SocketKey) -> io::Result<()> {
+        if let Some(express) = &mut self.express {
+            express.disconnect(key);
+        }
         on_driver!(self, driver => driver.disconnect(key))
     }
 
@@ -195,30 +259,54 @@ impl MediaIo {
     /// until the first datagram after that, [`MediaIo::poll`] delivers. `None` undoes it.
     ///
     /// A sweep takes what came since the last one, up to a few datagrams a socket, and may leave one
-    /// that came in addition for the next.
+    /// that came in addition for the next. On the express path it gives what the last
+    /// [`MediaIo::poll`] found.
     pub fn sweep(&mut self, key: SocketKey, sweep: Option<usize>) {
+        let sweep = match &mut self.express {
+            Some(express) => express.sweep(key, sweep),
+            None => sweep,
+        };
         on_driver!(self, driver => driver.sweep(key, sweep))
     }
 
     /// Delivers what has arrived on the sockets of one sweep, like [`MediaIo::poll`].
     pub fn poll_sweep(&mut self, sweep: usize, mut deliver: impl FnMut(u32, Option<SocketAddr>, &mut [u8])) {
+        if let Some(express) = &mut self.express {
+            express.poll_sweep(sweep, &mut deliver);
+        }
         on_driver!(self, driver => driver.poll_sweep(sweep, &mut deliver))
     }
 
     /// Delivers what has arrived as (token, sender, datagram), without waiting and up to a limit.
     /// The sender is `None` when it is the peer that the socket is connected to.
     pub fn poll(&mut self, mut deliver: impl FnMut(u32, Option<SocketAddr>, &mut [u8])) {
-        on_driver!(self, driver => driver.poll(&mut deliver))
+        on_driver!(self, driver => {
+            driver.poll(&mut deliver);
+            if let Some(express) = &mut self.express {
+                express.poll(&mut deliver, |key| driver.sweep(key, None));
+            }
+        })
     }
 
     /// Queues a datagram to `to`; [`MediaIo::flush`] sends it. Cheapest when the socket is connected
     /// to `to`. Failures are counted, not reported: the network may lose any datagram.
     pub fn send(&mut self, key: SocketKey, to: SocketAddr, datagram: &[u8]) {
-        on_driver!(self, driver => driver.send(key, to, datagram))
+        let sent = self.express.as_mut().map_or(Sent::BySocket, |express| express.send(key, to, datagram));
+        on_driver!(self, driver => {
+            if let Sent::Lost(sweep) = sent {
+                driver.sweep(key, sweep);
+            }
+            if sent != Sent::Express {
+                driver.send(key, to, datagram);
+            }
+        })
     }
 
     /// Sends what is queued.
     pub fn flush(&mut self) {
+        if let Some(express) = &mut self.express {
+            express.flush();
+        }
         on_driver!(self, driver => driver.flush())
     }
 
@@ -237,9 +325,10 @@ impl MediaIo {
 
     /// What the driver has done.
     pub fn counters(&self) -> Counters {
-        match &self.driver {
+        let driver = match &self.driver {
             Driver::Uring(driver) => driver.counters(),
             Driver::Epoll(driver) => driver.counters(),
-        }
+        };
+        driver + self.express.as_ref().map_or_else(Counters::default, |express| express.counters())
     }
 }

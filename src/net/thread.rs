@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crate::media::leg::LegSettings;
 use crate::media::shard::{Applied, Channel, LANES, LegKey, Outbound, SLOT, SLOTS, Shard, TICK_MS};
 use crate::net::clock::{self, Clock, Priority};
-use crate::net::media::{Backend, MediaIo, PortPair, SWEEPS, SocketKey, Waker};
+use crate::net::media::{Backend, Interface, MediaIo, PortPair, SWEEPS, SocketKey, Waker};
 use crate::obs::Histogram;
 use crate::plane::{ShardCommand, ShardReport};
 use crate::rng::Rng;
@@ -72,6 +72,12 @@ pub struct ThreadGauges {
     pub receive_dropped: AtomicU64,
     /// Digits dropped because the control plane was too slow.
     pub digits_dropped: AtomicU64,
+    /// Of the datagrams received, those by the express path.
+    pub express_received: AtomicU64,
+    /// Of the datagrams sent, those by the express path.
+    pub express_sent: AtomicU64,
+    /// Datagrams lost because the express path had no frame left.
+    pub express_lost: AtomicU64,
 }
 
 /// What a media thread is made of.
@@ -80,6 +86,8 @@ pub struct ThreadSetup {
     pub index: u16,
     /// Which I/O it prefers.
     pub backend: Backend,
+    /// The interface whose packets it takes by the express path.
+    pub express: Option<Arc<Interface>>,
     /// Sockets it can hold.
     pub capacity: usize,
     /// What its legs have in common.
@@ -103,6 +111,8 @@ pub struct MediaThread {
     pub backend: &'static str,
     /// Why it is not io_uring although that was preferred.
     pub fallback: Option<String>,
+    /// Whether it takes packets by the express path, where one was asked for.
+    pub is_express: bool,
     /// How it is scheduled.
     pub priority: Priority,
     stop: Arc<AtomicBool>,
@@ -123,11 +133,16 @@ impl MediaThread {
         let (its_waker, its_gauges, its_stop) = (waker.clone(), gauges.clone(), stop.clone());
         let handle = std::thread::Builder::new().name(format!("media-{}", setup.index)).spawn(move || {
             // io_uring wants to be opened by the one thread that uses it.
-            let opened = MediaIo::open(setup.backend, setup.capacity);
+            let opened = MediaIo::open(setup.backend, setup.capacity).and_then(|mut io| {
+                let express = setup.express.as_ref();
+                let is_express = express.map(|interface| io.attach(interface.clone(), setup.index.into()));
+                Ok((io, is_express.transpose()?.unwrap_or(false)))
+            });
             let priority = clock::media_thread_priority();
             match opened {
-                Ok(io) => {
-                    let told = ready.send(Ok((io.name(), io.fallback().map(str::to_owned), priority)));
+                Ok((io, is_express)) => {
+                    let fallback = io.fallback().map(str::to_owned);
+                    let told = ready.send(Ok((io.name(), fallback, is_express, priority)));
                     if told.is_ok() {
                         Loop::new(setup, io, inbox, its_waker, its_gauges, its_stop).run();
                     }
@@ -136,9 +151,19 @@ impl MediaThread {
                 Err(error) => drop(ready.send(Err(error))),
             }
         })?;
-        let (backend, fallback, priority) =
+        let (backend, fallback, is_express, priority) =
             started.recv().map_err(|_| io::Error::other("the media thread ended before it began"))??;
-        Ok(Self { orders, waker, gauges, backend, fallback, priority, stop, handle: Some(handle) })
+        Ok(Self {
+            orders,
+            waker,
+            gauges,
+            backend,
+            fallback,
+            is_express,
+            priority,
+            stop,
+            handle: Some(handle),
+        })
     }
 }
 
@@ -404,7 +429,17 @@ impl Loop {
     fn publish(&self) {
         let (io, shard) = (self.wires.io.counters(), self.shard.counters());
         let ThreadGauges {
-            legs, rooms, received, sent, send_failed, receive_dropped, digits_dropped, ..
+            legs,
+            rooms,
+            received,
+            sent,
+            send_failed,
+            receive_dropped,
+            digits_dropped,
+            express_received,
+            express_sent,
+            express_lost,
+            ..
         } = &*self.gauges;
         legs.store(self.shard.leg_count() as u64, Relaxed);
         rooms.store(self.shard.room_count() as u64, Relaxed);
@@ -413,5 +448,8 @@ impl Loop {
         send_failed.store(io.send_full + io.send_refused + io.send_unreachable + io.send_failed, Relaxed);
         receive_dropped.store(io.truncated + io.foreign + io.stale + shard.stray, Relaxed);
         digits_dropped.store(shard.digits_dropped, Relaxed);
+        express_received.store(io.express_received, Relaxed);
+        express_sent.store(io.express_sent, Relaxed);
+        express_lost.store(io.express_lost, Relaxed);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::network;
 use crate::phones::{Baresip, Linphone};
 use crate::process::pass;
 use crate::server::{Server, text};
@@ -11,7 +12,22 @@ const LINPHONE_HZ: u32 = 1_000;
 
 #[test]
 fn baresip_and_linphone_hear_each_other_in_a_conference() {
-    let server = Server::start();
+    two_phones_hear_each_other(&Server::start());
+}
+
+#[test]
+fn baresip_and_linphone_hear_each_other_on_the_express_path() {
+    network::in_own(|| {
+        let server = Server::start_on_the_express_path();
+        two_phones_hear_each_other(&server);
+        for name in ["received", "sent"] {
+            let count = server.metric(&format!("confab_media_express_{name}_total{{thread=\"0\"}}"));
+            assert!(count > 200.0, "{count} {name}");
+        }
+    });
+}
+
+fn two_phones_hear_each_other(server: &Server) {
     let conference = server.conference("conference");
     let linphone = Linphone::call(&conference.uri(), LINPHONE_HZ);
     let baresip = Baresip::call(&conference.uri(), BARESIP_HZ);

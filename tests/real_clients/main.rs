@@ -9,6 +9,8 @@ mod ear;
 mod flows;
 mod hears;
 mod http;
+#[path = "../support/network.rs"]
+mod network;
 mod phones;
 mod process;
 mod recording;

@@ -20,6 +20,10 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a change may take until the API shows it.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// What has a server take the packets of 127.0.0.1 by the express path; it has one queue, for one
+/// thread.
+const ON_THE_EXPRESS_PATH: [(&str, &str); 2] = [("CONFAB_RTP_EXPRESS", "lo"), ("CONFAB_MEDIA_THREADS", "1")];
+
 /// A running `confab serve`.
 pub struct Server {
     /// Where SIP is spoken, over UDP and TCP.
@@ -48,6 +52,12 @@ impl Server {
     /// Starts one whose flows may ask servers on this machine.
     pub fn start_for_flows() -> Server {
         Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &[("CONFAB_FLOW_ALLOW_PRIVATE", "true")])
+    }
+
+    /// Starts one that takes the packets of 127.0.0.1 by the express path, in a network of the
+    /// test's own.
+    pub fn start_on_the_express_path() -> Server {
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &ON_THE_EXPRESS_PATH)
     }
 
     fn start_with(address: IpAddr, rtp_ports: u16, env: &'static [(&'static str, &'static str)]) -> Server {

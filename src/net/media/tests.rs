@@ -1,9 +1,16 @@
 //! Both drivers on loopback, through the same tests. Nothing sleeps: what takes the kernel time is
 //! polled for until a deadline.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+mod express;
+#[path = "../../../tests/support/network.rs"]
+mod network;
 
-use super::{Backend, Counters, DATAGRAM_MAX, MediaIo, SWEEPS, SocketKey};
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use super::{Backend, Counters, DATAGRAM_MAX, Interface, MediaIo, SWEEPS, SocketKey};
 use crate::net::clock::Clock;
 use crate::time::Duration;
 
@@ -11,6 +18,26 @@ use crate::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Sockets of the test of a burst, as many as one media thread has.
 const CROWD: usize = 2000;
+
+thread_local! {
+    /// Whether drivers get the express path, this thread being in a network of its own.
+    static IS_EXPRESS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test with the express path. Where this user may not have one, the test says so and is not
+/// run.
+fn on_the_express_path(test: impl FnOnce() + Send) {
+    network::in_own(|| match Interface::attach("lo") {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            eprintln!("not run: this user may not have an express path ({error})");
+        }
+        interface => {
+            drop(interface.expect("the kernel has AF_XDP"));
+            IS_EXPRESS.set(true);
+            test();
+        }
+    });
+}
 
 /// A driver and what it has delivered.
 struct Bench {
@@ -20,7 +47,11 @@ struct Bench {
 
 impl Bench {
     fn new(backend: Backend, capacity: usize) -> Self {
-        let io = MediaIo::open(backend, capacity).expect("the driver opens");
+        let mut io = MediaIo::open(backend, capacity).expect("the driver opens");
+        if IS_EXPRESS.get() {
+            let interface = Interface::attach("lo").expect("nobody else is attached to it");
+            assert!(io.attach(Arc::new(interface), 0).expect("nobody else has the queue"));
+        }
         Self { io, seen: Vec::new() }
     }
 
@@ -482,6 +513,7 @@ fn a_crowd_is_swept(backend: Backend) {
         for &(_, address) in &sockets {
             phone.send_to(&[round], address).expect("loopback takes it");
         }
+        bench.poll();
         bench.poll_sweep(0);
         let mut tokens: Vec<u32> = std::mem::take(&mut bench.seen).iter().map(|seen| seen.0).collect();
         tokens.sort_unstable();
@@ -510,7 +542,7 @@ fn more_sockets_than_the_capacity_are_refused(backend: Backend) {
 }
 
 /// Each test under each driver.
-macro_rules! both_drivers {
+macro_rules! under_each_driver {
     ($($test:ident),* $(,)?) => {
         mod epoll_driver {
             $(#[test] fn $test() { super::$test(super::Backend::Epoll); })*
@@ -527,7 +559,18 @@ macro_rules! both_drivers {
     };
 }
 
-both_drivers!(
+/// Each test with the express path beside a driver.
+macro_rules! with_the_express_path {
+    ($($test:ident),* $(,)?) => {
+        mod express_path {
+            $(#[test] fn $test() {
+                super::on_the_express_path(|| super::$test(super::Backend::Auto));
+            })*
+        }
+    };
+}
+
+under_each_driver!(
     sends_and_receives_before_and_after_connecting,
     keeps_third_parties_out_once_connected,
     delivers_nothing_of_a_removed_socket_under_a_new_key,
@@ -542,6 +585,23 @@ both_drivers!(
     a_swept_socket_is_heard_in_its_sweep_and_only_there,
     a_swept_socket_keeps_third_parties_out_and_goes_back_to_the_poll,
     a_swept_socket_survives_refusal_and_removal_leaves_no_trace,
+    a_crowd_is_swept,
+    closing_the_driver_frees_the_ports,
+);
+
+// Without those about what only a socket sees: refusals, datagrams longer than a frame, and what
+// waits in it while its peer changes.
+with_the_express_path!(
+    sends_and_receives_before_and_after_connecting,
+    delivers_nothing_of_a_removed_socket_under_a_new_key,
+    sends_what_was_queued_before_a_removal_and_frees_the_port,
+    speaks_ipv6_and_both_on_one_socket,
+    a_crowd_is_heard_and_answered,
+    a_burst_beyond_all_buffers_loses_nothing,
+    a_queue_longer_than_the_arena_is_sent_all_the_same,
+    more_sockets_than_the_capacity_are_refused,
+    a_swept_socket_is_heard_in_its_sweep_and_only_there,
+    a_swept_socket_keeps_third_parties_out_and_goes_back_to_the_poll,
     a_crowd_is_swept,
     closing_the_driver_frees_the_ports,
 );
