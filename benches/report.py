@@ -8,7 +8,6 @@ on a release build. Options: --quick (short runs), --only NAME[,NAME] (see SECTI
 import argparse
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import shutil
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,13 +28,23 @@ SPEECH = os.path.join(ROOT, "fixtures", "speech")
 # Where costs are compared, what is measured has one processor and the load, which sends every packet at
 # its own time and therefore never sleeps, another.
 SERVER_CPU, LOAD_CPU = ({1}, {0}) if os.cpu_count() > 1 else (None, None)
-
-
-def pinned(cpus):
-    """What makes a child run on `cpus` only."""
-    return None if cpus is None else lambda: os.sched_setaffinity(0, cpus)
+# Where the server is, and the network that the load is in if not in the same.
+HOST, LOAD_NETWORK = "127.0.0.1", None
+SERVER_HOST, LOAD_HOST = "192.0.2.1", "192.0.2.2"
 KEY = "vb_" + "benchbenchbenchbenchbenchbench00"
 ADMIN = "vb_" + "adminadminadminadminadminadmin00"
+
+
+def pinned(cpus, network=None):
+    """What makes a child run on `cpus` only, in a network."""
+
+    def prepare():
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)
+        if network is not None:
+            enter(network)
+
+    return prepare
 
 
 def free_port():
@@ -60,7 +68,7 @@ class Server:
         self.data = tempfile.mkdtemp(prefix="confab-bench-")
         environment = dict(os.environ, CONFAB_ACCESSKEY=KEY, CONFAB_ADMIN_KEY=ADMIN)
         self.process = subprocess.Popen(
-            [CONFAB, "serve", "--sip", f"127.0.0.1:{self.sip}", "--http", f"127.0.0.1:{self.http}",
+            [CONFAB, "serve", "--sip", f"{HOST}:{self.sip}", "--http", f"127.0.0.1:{self.http}",
              "--data", self.data, "--rtp-ports", "20000-40000", *arguments],
             env=environment, preexec_fn=pinned(cpus), stdout=subprocess.DEVNULL,
             stderr=open(os.path.join(self.data, "log"), "w"))
@@ -86,7 +94,7 @@ class Server:
         uris = []
         for _ in range(count):
             made = self.get("/v1.0/conferences", {"type": kind, "name": "bench"})
-            uris.append(f"sip:direct.{made['direct_hash']}@127.0.0.1:{self.sip}")
+            uris.append(f"sip:direct.{made['direct_hash']}@{HOST}:{self.sip}")
         return uris
 
     def resident_kib(self):
@@ -122,7 +130,7 @@ def load(uris, *arguments, pid=None, exact=False):
         command += ["--exact"] if exact else ["--slot", SLOT_US]
         if pid:
             command += ["--pid", str(pid)]
-        done = subprocess.run(command, preexec_fn=pinned(LOAD_CPU if exact else None), capture_output=True,
+        done = subprocess.run(command, preexec_fn=pinned(LOAD_CPU if exact else None, LOAD_NETWORK), capture_output=True,
                               text=True, timeout=600)
     if done.returncode not in (0, 1) or not done.stdout.strip():
         sys.exit(f"{' '.join(command)}\nfailed with {done.returncode}: {done.stderr}")
@@ -131,37 +139,50 @@ def load(uris, *arguments, pid=None, exact=False):
 
 def floor(calls, seconds):
     port = free_port()
-    process = subprocess.Popen([CONFAB, "floor", "--sip", f"127.0.0.1:{port}"], preexec_fn=pinned(SERVER_CPU),
+    process = subprocess.Popen([CONFAB, "floor", "--sip", f"{HOST}:{port}"], preexec_fn=pinned(SERVER_CPU),
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(0.5)
-        return load([f"sip:echo@127.0.0.1:{port}"], "--calls", calls, "--for", seconds, "--echo-server",
+        return load([f"sip:echo@{HOST}:{port}"], "--calls", calls, "--for", seconds, "--echo-server",
                     "--cps", 500, pid=process.pid, exact=True)
     finally:
         stop(process)
 
 
 @contextlib.contextmanager
-def own_network():
-    """Runs what is inside in a network of its own where the express path may have the loopback interface;
-    gives False, and changes nothing, where this user may not."""
-    libc, home = ctypes.CDLL(None, use_errno=True), open("/proc/self/ns/net")
-    clone_newnet = 0x40000000
-    if libc.unshare(clone_newnet) != 0:
-        yield False
-        return
+def two_hosts():
+    """Runs what is inside as on two hosts: the load in a network of its own, joined by a pair of virtual
+    Ethernet interfaces to that of all else. Gives the name of the server's interface, or None, and changes
+    nothing, where this user may not do so."""
+    global HOST, LOAD_NETWORK
+    names = [f"confab-{side}-{os.getpid()}" for side in ("server", "load")]
+    near, far = "confab0", "confab1"
+    commands = [f"netns add {name}" for name in names]
+    commands += [f"link add {near} netns {names[0]} type veth peer name {far} netns {names[1]}",
+                 f"-n {names[0]} addr add {SERVER_HOST}/30 dev {near}", f"-n {names[1]} addr add {LOAD_HOST}/30 dev {far}",
+                 f"-n {names[0]} link set {near} up", f"-n {names[1]} link set {far} up",
+                 f"-n {names[0]} link set lo up", f"-n {names[1]} link set lo up"]
+    home = open("/proc/self/ns/net")
     try:
-        with socket.socket() as any_socket:
-            request = struct.pack("16sh22x", b"lo", 1)  # struct ifreq with IFF_UP
-            fcntl.ioctl(any_socket, 0x8914, request)  # SIOCSIFFLAGS
-        # Frames that did not come by a socket have no route yet, and a machine's own addresses are
-        # otherwise not taken from a wire.
-        for switch in ("route_localnet", "accept_local"):
-            with open(f"/proc/sys/net/ipv4/conf/lo/{switch}", "w") as file:
-                file.write("1")
-        yield True
+        if any(subprocess.run(["ip", *command.split()], stderr=subprocess.DEVNULL).returncode for command in commands):
+            yield None
+            return
+        LOAD_NETWORK, HOST = open(f"/run/netns/{names[1]}"), SERVER_HOST
+        with open(f"/run/netns/{names[0]}") as network:
+            enter(network)
+        yield near
+    except FileNotFoundError:
+        yield None
     finally:
-        libc.setns(home.fileno(), clone_newnet)
+        enter(home)
+        LOAD_NETWORK, HOST = None, "127.0.0.1"
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+
+
+def enter(network):
+    """Has this process, and what it starts, live in a network."""
+    ctypes.CDLL(None).setns(network.fileno(), 0x40000000)  # CLONE_NEWNET
 
 
 # Outside of the comparison of costs the load sends in bursts no longer than this, in microseconds.
@@ -263,12 +284,13 @@ def section_cost(options):
         for backend, wanted in (("uring", target), ("epoll", epoll_target)):
             if wanted is not None:
                 cost_rows(shape, backend, wanted, ("--set", f"rtp.io_backend={backend}"), options)
-    with own_network() as is_own:
-        if not is_own:
-            print("  the express path is not measured: this user may not make a network of its own")
+    # The express path takes packets from a network interface, so this is measured between two hosts.
+    with two_hosts() as interface:
+        if interface is None:
+            print("  the express path is not measured: this user may not make networks (or `ip` is not installed)")
             return
         for shape, target, _ in shapes:
-            cost_rows(shape, "express path", target, ("--set", "rtp.express=lo"), options)
+            cost_rows(shape, "express path", target, ("--set", f"rtp.express={interface}"), options)
 
 
 def section_latency(options):
