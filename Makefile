@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 VENV := target/venv
+VENV_TEST := target/venv-test
 # One job per core is right for two cores; a smaller machine may want `make JOBS=1 test`.
 JOBS ?= $(shell nproc)
 export CARGO_BUILD_JOBS := $(JOBS)
@@ -39,7 +40,7 @@ run: deps-build ## build it and start a demo conference to dial into (ctrl-C end
 build: deps-build ## build the release binary, target/release/confab
 	cargo build --locked --release
 
-test: deps-build deps-test ## every test: unit, simulator, contract, layers, and real SIP clients
+test: deps-build deps-test ## every test: unit, simulator, contract, layers, real SIP and REST clients
 	$(call say,every test)
 	cargo test --locked --no-fail-fast
 
@@ -86,10 +87,23 @@ deps-build:
 	@command -v cargo >/dev/null 2>&1 || { echo "confab needs Rust 1.95 or newer; please install it with rustup" >&2; exit 1; }
 	$(call need,cc,gcc libc6-dev)
 
-deps-test:
+deps-test: ## install the clients that the tests drive
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
+	@if ! cmp -s tests/compat/requirements.txt $(VENV_TEST)/installed.txt; then \
+		printf '==> making a Python environment for the clients of the REST API\n'; \
+		if ! { command -v python3 >/dev/null 2>&1 && python3 -c 'import venv, ensurepip' 2>/dev/null; }; then \
+			if ! command -v apt-get >/dev/null 2>&1; then \
+				echo "confab's tests need python3 (3.10 or newer) with venv; please install it" >&2; exit 1; \
+			fi; \
+			$(SUDO) apt-get update -qq; \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null; \
+		fi; \
+		python3 -m venv --clear $(VENV_TEST); \
+		$(VENV_TEST)/bin/pip install --quiet --disable-pip-version-check --requirement tests/compat/requirements.txt; \
+		cp tests/compat/requirements.txt $(VENV_TEST)/installed.txt; \
+	fi
 
 # Python.h and a C compiler are needed: the pesq package comes as source.
 deps-bench: deps-build
