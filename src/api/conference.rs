@@ -9,8 +9,8 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
-use super::schema::{ConferenceChanges, NewConferenceBody};
+use super::page::{ListBody, PageParams, Params, PathId};
+use super::schema::{ConferenceChanges, Encapsulation, NewConferenceBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, ConferenceChange, NewConference, Reply};
 use crate::bridge::resource::{Conference, ConferenceStatus, ConferenceType};
@@ -23,8 +23,7 @@ const WHAT: &str = "conference";
 
 /// Lists the customer's conferences, newest first, deleted ones left out.
 #[utoipa::path(get, path = "/v1.0/conferences", tag = "conferences", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("type" = Option<ConferenceType>, Query, description = "Only this type"),
     ("status" = Option<ConferenceStatus>, Query, description = "Only this status"),
 ), responses((status = 200, description = "A page", body = ListBody<Conference>), ReadErrors))]
@@ -184,7 +183,7 @@ pub(super) async fn transcribe_stop(
 /// Streams the mix over a WebSocket: not available yet.
 #[utoipa::path(get, path = "/v1.0/conferences/{id}/media_stream", tag = "conferences", params(
     ("id" = Uuid, Path, description = "The conference"),
-    ("encapsulation" = String, Query, description = "`sln`, `rtp` or `audiosocket`"),
+    ("encapsulation" = Encapsulation, Query, description = "How each packet is wrapped"),
 ), responses(ReadErrors))]
 pub(super) async fn media_stream(
     State(shared): State<SharedState>,
@@ -192,11 +191,12 @@ pub(super) async fn media_stream(
     id: PathId,
     params: Params,
 ) -> Result<(), ApiError> {
-    if !matches!(params.text("encapsulation"), Some("sln" | "rtp" | "audiosocket")) {
+    let words = "sln, rtp, audiosocket";
+    if params.choice::<Encapsulation>("encapsulation", words)?.is_none() {
         return Err(ApiError::field(
             Reason::InvalidQuery,
             "encapsulation",
-            "must be one of sln, rtp, audiosocket",
+            format!("must be one of {words}"),
         ));
     }
     shared.not_yet(owner, id, "the media stream").await

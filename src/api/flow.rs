@@ -10,7 +10,7 @@ use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, PageParams, Params, PathId};
 use super::schema::{FlowChanges, NewFlowBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, FlowChange, NewFlow, Reply};
@@ -22,10 +22,7 @@ use crate::time::Timestamp;
 const WHAT: &str = "flow";
 
 /// Lists the customer's flows, newest first, deleted ones left out.
-#[utoipa::path(get, path = "/v1.0/flows", tag = "flows", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
-), responses((status = 200, description = "A page", body = ListBody<Flow>), ReadErrors))]
+#[utoipa::path(get, path = "/v1.0/flows", tag = "flows", params(PageParams), responses((status = 200, description = "A page", body = ListBody<Flow>), ReadErrors))]
 pub(super) async fn list(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

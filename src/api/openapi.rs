@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Ref, RefOr};
+use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
+use super::schema::Encapsulation;
 use super::{accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, webhook, ws};
 
 /// The errors of a request that needs no key.
@@ -80,6 +81,34 @@ impl Modify for Keys {
     }
 }
 
+/// Bodies that may be left out: an empty one is read as an object without keys, so it is fine wherever
+/// no key is needed.
+struct OptionalBodies;
+
+impl Modify for OptionalBodies {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let schemas = openapi.components.as_ref().map(|components| components.schemas.clone());
+        let needs_no_key = |schema: &RefOr<Schema>| {
+            let RefOr::Ref(reference) = schema else { return false };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            let schema = schemas.as_ref().and_then(|schemas| schemas.get(name));
+            matches!(schema, Some(RefOr::T(Schema::Object(object))) if object.required.is_empty())
+        };
+        for item in openapi.paths.paths.values_mut() {
+            for operation in [&mut item.post, &mut item.put].into_iter().flatten() {
+                let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+                let takes_none = body.content.values().all(|content| match content {
+                    RefOr::T(content) => content.schema.as_ref().is_some_and(needs_no_key),
+                    _ => false,
+                });
+                if takes_none {
+                    body.required = Some(Required::False);
+                }
+            }
+        }
+    }
+}
+
 /// The document.
 #[derive(OpenApi)]
 #[openapi(
@@ -96,9 +125,9 @@ impl Modify for Keys {
         webhook::failures, webhook::replay_one, webhook::replay_all,
         probe::ping, probe::health, probe::metrics,
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, Encapsulation)),
     security(("bearer" = []), ("query" = []), ("cookie" = [])),
-    modifiers(&Keys),
+    modifiers(&Keys, &OptionalBodies),
 )]
 struct Document;
 

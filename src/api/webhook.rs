@@ -9,7 +9,7 @@ use super::SharedState;
 use super::auth::Owner;
 use super::error::ApiError;
 use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::page::{ListBody, PageParams, Params, PathId};
 use crate::id::ConferenceId;
 use crate::store::WebhookFailure;
 
@@ -25,8 +25,7 @@ pub struct Replayed {
 
 /// Lists the events that could not be told within a day, the last given up first.
 #[utoipa::path(get, path = "/v1.0/webhooks/failures", tag = "webhooks", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("conference_id" = Option<Uuid>, Query, description = "Only of this conference"),
 ), responses((status = 200, description = "A page", body = ListBody<WebhookFailure>), ReadErrors))]
 pub(super) async fn failures(

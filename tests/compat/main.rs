@@ -12,4 +12,5 @@ mod mcp;
 #[path = "../real_clients/process.rs"]
 mod process;
 mod refusals;
+mod schemathesis;
 mod server;
