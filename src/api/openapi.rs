@@ -41,10 +41,8 @@ const ACT: &[(&str, &str)] = &[
     ("409", "ALREADY_EXISTS or FAILED_PRECONDITION: its state does not allow it"),
     ("503", "UNAVAILABLE: not now, and why; by NOT_DURABLE it is done, but not on disk yet"),
 ];
-const BODY: &[(&str, &str)] = &[
-    ("413", "INVALID_ARGUMENT: the body is too long"),
-    ("415", "INVALID_ARGUMENT: the body is not JSON"),
-];
+const BODY: &[(&str, &str)] =
+    &[("413", "INVALID_ARGUMENT: the body is too long"), ("415", "INVALID_ARGUMENT: the body is not JSON")];
 
 const FILE: &[(&str, &str)] = &[
     ("409", "FAILED_PRECONDITION: the recording has not ended"),

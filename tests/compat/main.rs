@@ -5,6 +5,7 @@
 
 mod conferences;
 mod flows;
+mod furnish;
 #[path = "../real_clients/http.rs"]
 mod http;
 mod mcp;

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::furnish::furnish;
 use crate::process::{Program, command};
 use crate::server::{ACCESS_KEY, ADMIN_KEY, Server, python_program};
 
@@ -21,18 +22,23 @@ const REQUESTS_MIN: u64 = 1_000;
 
 #[test]
 fn with_an_access_key() {
-    run("with_an_access_key", ACCESS_KEY);
+    let server = server();
+    let _phone = furnish(&server);
+    run(&server, "with_an_access_key", ACCESS_KEY);
 }
 
 #[test]
 fn with_the_admin_key() {
-    run("with_the_admin_key", ADMIN_KEY);
+    run(&server(), "with_the_admin_key", ADMIN_KEY);
 }
 
-/// Runs it against a server of its own: what the admin key deletes is not missed by the other.
-fn run(test: &str, key: &str) {
-    let server =
-        Server::start(&["http.requests_per_s_per_key=1000000", "http.requests_per_s_per_source=1000000"]);
+/// A server for one run: what the admin key deletes is not missed by the other.
+fn server() -> Server {
+    Server::start(&["http.requests_per_s_per_key=1000000", "http.requests_per_s_per_source=1000000"])
+}
+
+/// Runs it with this key.
+fn run(server: &Server, test: &str, key: &str) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
     let seed = std::env::var("CONFAB_SCHEMATHESIS_SEED").unwrap_or_else(|_| SEED.to_owned());
     let only = std::env::var("CONFAB_SCHEMATHESIS_ONLY").ok();

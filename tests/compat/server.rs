@@ -30,6 +30,7 @@ pub fn python_program(name: &str) -> PathBuf {
 /// A running `confab serve`.
 pub struct Server {
     pub http: SocketAddr,
+    pub sip: SocketAddr,
     /// Where its log is, and what else a test writes.
     pub folder: Folder,
     _program: Program,
@@ -47,16 +48,17 @@ impl Server {
         }
         serve.args(["serve", "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0", "--media-threads", "1"]);
         serve.args(["--log", "warn"]).arg("--data").arg(folder.path().join("data"));
+        serve.arg("--set").arg(concat!("transcribe.models=", env!("CARGO_MANIFEST_DIR"), "/models"));
         for setting in settings {
             serve.args(["--set", setting]);
         }
         serve.env("CONFAB_ACCESSKEY", ACCESS_KEY).env("CONFAB_ADMIN_KEY", ADMIN_KEY);
         let program = Program::start("confab", "none: cargo builds it", folder.path(), &mut serve);
-        let http = wait_for("the server to say where it is", START_LIMIT, || {
+        let (sip, http) = wait_for("the server to say where it is", START_LIMIT, || {
             let said = program.said_in_full();
-            said.split_once("http://")?.1.split_once(' ')?.0.parse().ok()
+            Some((address(&said, "\n  SIP ")?, address(&said, "http://")?))
         });
-        Server { http, folder, _program: program }
+        Server { http, sip, folder, _program: program }
     }
 
     /// Its address as a URL.
@@ -64,14 +66,31 @@ impl Server {
         format!("http://{}", self.http)
     }
 
+    /// What the API answers to the first customer's key, as JSON.
+    ///
+    /// # Panics
+    /// When it is not a 200.
+    pub fn own(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        self.asked(ACCESS_KEY, method, path, body)
+    }
+
     /// What the API answers to the admin key, as JSON.
     ///
     /// # Panics
     /// When it is not a 200.
     pub fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let reply = http::request(self.http, method, &format!("/v1.0{path}"), Some(ADMIN_KEY), body);
+        self.asked(ADMIN_KEY, method, path, body)
+    }
+
+    fn asked(&self, key: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let reply = http::request(self.http, method, &format!("/v1.0{path}"), Some(key), body);
         let (status, text) = reply.expect("it answers HTTP");
         assert_eq!(status, 200, "{method} {path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
     }
+}
+
+/// The address that was said behind `before`.
+fn address(said: &str, before: &str) -> Option<SocketAddr> {
+    said.split_once(before)?.1.trim_start().split_once(' ')?.0.parse().ok()
 }
