@@ -65,7 +65,7 @@ async fn bodies_that_are_no_json_object_say_where() {
         broken.text
     );
     let deep = format!("{{\"data\":{}{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
-    for body in ["[]", "1", "\"x\"", "null", "{", "{} {}", "\u{0}", &deep] {
+    for body in ["[]", "1", "\"x\"", "null", "{", "{} {}", "\n", " ", "\u{0}", &deep] {
         assert_eq!(post(body).await.reason(), (400, "INVALID_BODY"), "{}", &body[..body.len().min(20)]);
     }
     let fits = format!("{{\"name\":\"{}\"}}", "x".repeat(BODY_MAX_BYTES - 11));
