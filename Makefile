@@ -4,10 +4,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build models test check budget bench bench-criterion licenses fuzz clean deps-build deps-test deps-models deps-bench
+.PHONY: help run build models test check budget bench bench-criterion licenses fuzz clean deps-build deps-test deps-venv deps-models deps-bench
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# The one Python environment: for the clients that the tests drive, and for the PESQ of the benchmarks.
 VENV := target/venv
+PIP := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check
 # Where the speech recogniser's models are: the default of the option transcribe.models.
 MODELS := models
 # One job per core is right for two cores; a smaller machine may want `make JOBS=1 test`.
@@ -47,7 +49,7 @@ models: ## fetch the speech recogniser's models (30 MB) into models/ and check t
 		$(MAKE) --no-print-directory deps-models && bash deploy/fetch-models.sh $(MODELS); \
 	}
 
-test: deps-build deps-test models ## every test: unit, simulator, contract, layers, and real SIP clients
+test: deps-build deps-test models ## every test: unit, simulator, contract, layers, real SIP and REST clients
 	$(call say,every test)
 	cargo test --locked --no-fail-fast
 
@@ -94,11 +96,30 @@ deps-build:
 	@command -v cargo >/dev/null 2>&1 || { echo "confab needs Rust 1.95 or newer; please install it with rustup" >&2; exit 1; }
 	$(call need,cc,gcc libc6-dev)
 
-deps-test:
+deps-test: deps-venv ## install the clients that the tests drive
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
 	$(call need,opusdec,opus-tools)
+	@if ! cmp -s tests/compat/requirements.txt $(VENV)/compat.txt; then \
+		printf '==> installing the clients of the REST API\n'; \
+		$(PIP) install --requirement tests/compat/requirements.txt; \
+		cp tests/compat/requirements.txt $(VENV)/compat.txt; \
+	fi
+
+# Debian's python3 has no ensurepip: that is in python3-venv.
+deps-venv:
+	@if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
+		printf '==> making a Python environment in %s\n' '$(VENV)'; \
+		if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then \
+			if ! command -v apt-get >/dev/null 2>&1; then \
+				echo "confab's tests need python3 (3.10 or newer) with venv; please install it" >&2; exit 1; \
+			fi; \
+			$(SUDO) apt-get update -qq; \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null; \
+		fi; \
+		python3 -m venv --clear $(VENV); \
+	fi
 
 deps-models:
 	$(call need,npm,npm)
@@ -112,17 +133,16 @@ deps-models:
 	fi
 
 # Python.h and a C compiler are needed: the pesq package comes as source.
-deps-bench: deps-build
+deps-bench: deps-build deps-venv
 	@if ! $(VENV)/bin/python -c 'import numpy, pesq' 2>/dev/null; then \
-		printf '==> making a Python environment for PESQ\n'; \
-		ready='import os, sysconfig, venv, ensurepip; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")'; \
-		if ! { command -v python3 >/dev/null 2>&1 && python3 -c "$$ready" 2>/dev/null; }; then \
+		printf '==> installing PESQ\n'; \
+		ready='import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")'; \
+		if ! $(VENV)/bin/python -c "$$ready" 2>/dev/null; then \
 			if ! command -v apt-get >/dev/null 2>&1; then \
-				echo "confab's benchmarks need python3 with venv and its C headers; please install them" >&2; exit 1; \
+				echo "confab's benchmarks need the C headers of python3; please install them" >&2; exit 1; \
 			fi; \
 			$(SUDO) apt-get update -qq; \
-			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv python3-dev >/dev/null; \
+			$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-dev >/dev/null; \
 		fi; \
-		python3 -m venv --clear $(VENV); \
-		$(VENV)/bin/pip install --quiet --disable-pip-version-check 'numpy<2.3' cython pesq; \
+		$(PIP) install 'numpy<2.3' cython pesq; \
 	fi

@@ -9,8 +9,8 @@ use super::SharedState;
 use super::auth::Admin;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId};
 use super::schema::{AccesskeyChanges, NewAccesskeyBody, Rotation};
 use crate::id::CustomerId;
 use crate::store::{Accesskey, AccesskeyChange, NewAccesskey, Scope};
@@ -27,8 +27,7 @@ const OVERLAP_S: u64 = 3600;
 
 /// Lists the access keys, newest first, deleted ones left out.
 #[utoipa::path(get, path = "/v1.0/accesskeys", tag = "accesskeys", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("customer_id" = Option<Uuid>, Query, description = "Only of this customer"),
 ), responses((status = 200, description = "A page", body = ListBody<Accesskey>), ReadErrors))]
 pub(super) async fn list(
@@ -103,7 +102,7 @@ pub(super) async fn update(
 
 /// Deletes an access key: it stops working at once. A second time it changes nothing.
 #[utoipa::path(delete, path = "/v1.0/accesskeys/{id}", tag = "accesskeys", params(("id" = Uuid, Path, description = "The access key")),
-    responses((status = 200, description = "The deleted access key", body = Accesskey), ChangeErrors))]
+    responses((status = 200, description = "The deleted access key", body = Accesskey), ActErrors))]
 pub(super) async fn delete(
     State(shared): State<SharedState>,
     _: Admin,

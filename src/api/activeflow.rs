@@ -6,7 +6,7 @@ use axum::extract::State;
 use super::auth::Owner;
 use super::error::ApiError;
 use super::openapi::ReadErrors;
-use super::page::{ListBody, Params, PathId, refresh};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::Activeflow;
@@ -14,8 +14,7 @@ use crate::id::{ActiveflowId, ConferenceId, CustomerId, FlowId};
 
 /// Lists the customer's activeflows, newest first, those that are over included.
 #[utoipa::path(get, path = "/v1.0/activeflows", tag = "flows", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("conference_id" = Option<Uuid>, Query, description = "Only of this conference"),
     ("flow_id" = Option<Uuid>, Query, description = "Only of this flow"),
 ), responses((status = 200, description = "A page", body = ListBody<Activeflow>), ReadErrors))]

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::auth::Identity;
 use super::error::ApiError;
 use super::openapi::ReadErrors;
-use super::page::{ListBody, Params};
+use super::page::{ListBody, PageParams, Params};
 use super::{Shared, SharedState};
 use crate::id::CustomerId;
 use crate::store::{Audit, Write};
@@ -54,8 +54,7 @@ impl Call {
 
 /// Lists the audit log, newest first: an access key's own customer, or everything for the admin key.
 #[utoipa::path(get, path = "/v1.0/audits", tag = "audits", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("customer_id" = Option<Uuid>, Query, description = "Only of this customer; nil for the admin key's own"),
 ), responses((status = 200, description = "A page", body = ListBody<Audit>), ReadErrors))]
 pub(super) async fn list(

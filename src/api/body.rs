@@ -54,7 +54,7 @@ fn is_json_type(text: &str) -> bool {
 
 impl Fields {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        if bytes.trim_ascii().is_empty() {
+        if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }
         // serde_json bounds the depth at 128 and names the line and column of every fault.

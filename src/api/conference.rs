@@ -6,8 +6,8 @@ use axum::extract::State;
 use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, refresh};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::schema::{ConferenceChanges, NewConferenceBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, ConferenceChange, NewConference, Reply};
@@ -21,8 +21,7 @@ const WHAT: &str = "conference";
 
 /// Lists the customer's conferences, newest first, deleted ones left out.
 #[utoipa::path(get, path = "/v1.0/conferences", tag = "conferences", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("type" = Option<ConferenceType>, Query, description = "Only this type"),
     ("status" = Option<ConferenceStatus>, Query, description = "Only this status"),
 ), responses((status = 200, description = "A page", body = ListBody<Conference>), ReadErrors))]
@@ -93,7 +92,7 @@ pub(super) async fn update(
 
 /// Ends and deletes a conference. A second time it changes nothing.
 #[utoipa::path(delete, path = "/v1.0/conferences/{id}", tag = "conferences", params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The deleted conference", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The deleted conference", body = Conference), ActErrors))]
 pub(super) async fn delete(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -119,7 +118,7 @@ pub(super) async fn delete(
 /// Gives the conference a new direct hash; the old one stops working at once.
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/direct-hash-regenerate", tag = "conferences",
     params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The conference with its new hash", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference with its new hash", body = Conference), ActErrors))]
 pub(super) async fn regenerate_direct_hash(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

@@ -5,8 +5,8 @@ use axum::extract::State;
 
 use super::auth::Owner;
 use super::error::ApiError;
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, refresh};
+use super::openapi::{ActErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::resource::{Conferencecall, ConferencecallStatus};
@@ -17,8 +17,7 @@ const WHAT: &str = "conferencecall";
 
 /// Lists the customer's conferencecalls, newest first, those that have left included.
 #[utoipa::path(get, path = "/v1.0/conferencecalls", tag = "conferencecalls", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("conference_id" = Option<Uuid>, Query, description = "Only of this conference"),
     ("status" = Option<ConferencecallStatus>, Query, description = "Only this status"),
 ), responses((status = 200, description = "A page", body = ListBody<Conferencecall>), ReadErrors))]
@@ -57,7 +56,7 @@ pub(super) async fn read(
 
 /// Ejects the caller. A second time it changes nothing.
 #[utoipa::path(delete, path = "/v1.0/conferencecalls/{id}", tag = "conferencecalls", params(("id" = Uuid, Path, description = "The conferencecall")),
-    responses((status = 200, description = "The conferencecall on its way out", body = Conferencecall), ChangeErrors))]
+    responses((status = 200, description = "The conferencecall on its way out", body = Conferencecall), ActErrors))]
 pub(super) async fn eject(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

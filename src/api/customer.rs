@@ -8,8 +8,8 @@ use super::SharedState;
 use super::auth::{Admin, Identity, Owner};
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId};
 use super::schema::CustomerBody;
 use crate::id::CustomerId;
 use crate::store::{Customer, CustomerChange, NewCustomer, Page};
@@ -32,10 +32,7 @@ pub(super) async fn own(
 }
 
 /// Lists the customers, newest first, deleted ones left out. An access key sees its own only.
-#[utoipa::path(get, path = "/v1.0/customers", tag = "customers", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
-), responses((status = 200, description = "A page", body = ListBody<Customer>), ReadErrors))]
+#[utoipa::path(get, path = "/v1.0/customers", tag = "customers", params(PageParams), responses((status = 200, description = "A page", body = ListBody<Customer>), ReadErrors))]
 pub(super) async fn list(
     State(shared): State<SharedState>,
     identity: Identity,
@@ -115,7 +112,7 @@ pub(super) async fn update(
 /// Deletes a customer that has no live conferences, and its access keys. A second time it changes
 /// nothing.
 #[utoipa::path(delete, path = "/v1.0/customers/{id}", tag = "customers", params(("id" = Uuid, Path, description = "The customer")),
-    responses((status = 200, description = "The deleted customer", body = Customer), ChangeErrors))]
+    responses((status = 200, description = "The deleted customer", body = Customer), ActErrors))]
 pub(super) async fn delete(
     State(shared): State<SharedState>,
     _: Admin,

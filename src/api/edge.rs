@@ -99,6 +99,8 @@ const PATH_WORDS: &[&str] = &[
     "v1.0",
     "conferences",
     "conferencecalls",
+    "flows",
+    "activeflows",
     "customer",
     "customers",
     "accesskeys",

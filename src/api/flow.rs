@@ -8,8 +8,8 @@ use axum::extract::State;
 use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, refresh};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::schema::{FlowChanges, NewFlowBody};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, FlowChange, NewFlow, Reply};
@@ -21,10 +21,7 @@ use crate::time::Timestamp;
 const WHAT: &str = "flow";
 
 /// Lists the customer's flows, newest first, deleted ones left out.
-#[utoipa::path(get, path = "/v1.0/flows", tag = "flows", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
-), responses((status = 200, description = "A page", body = ListBody<Flow>), ReadErrors))]
+#[utoipa::path(get, path = "/v1.0/flows", tag = "flows", params(PageParams), responses((status = 200, description = "A page", body = ListBody<Flow>), ReadErrors))]
 pub(super) async fn list(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -104,7 +101,7 @@ pub(super) async fn update(
 /// Deletes a flow. Callers who are in it go on; a conference that names it goes on without. A second
 /// time it changes nothing.
 #[utoipa::path(delete, path = "/v1.0/flows/{id}", tag = "flows", params(("id" = Uuid, Path, description = "The flow")),
-    responses((status = 200, description = "The deleted flow", body = Flow), ChangeErrors))]
+    responses((status = 200, description = "The deleted flow", body = Flow), ActErrors))]
 pub(super) async fn delete(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

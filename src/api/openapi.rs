@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Ref, RefOr};
+use utoipa::openapi::{Ref, RefOr, Required, Schema};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
@@ -19,15 +19,17 @@ use super::{
 pub(super) struct ErrorsWithoutKey;
 /// The errors of a request that reads.
 pub(super) struct ReadErrors;
-/// The errors of a request that changes something.
+/// The errors of a request that changes something and has no body.
+pub(super) struct ActErrors;
+/// The errors of a request that changes something by its body.
 pub(super) struct ChangeErrors;
 /// The errors of a request for a file.
 pub(super) struct FileErrors;
 
 const WITHOUT_KEY: &[(&str, &str)] = &[
-    ("429", "RESOURCE_EXHAUSTED: too many requests; see Retry-After"),
+    ("429", "RESOURCE_EXHAUSTED: too many requests, or of what was asked for; see Retry-After"),
     ("500", "INTERNAL: our fault"),
-    ("503", "UNAVAILABLE: not now, and why"),
+    ("503", "UNAVAILABLE: not now, and why: overloaded, shutting down, or the disk cannot be used"),
 ];
 const READ: &[(&str, &str)] = &[
     ("400", "INVALID_ARGUMENT: a value is wrong, and which"),
@@ -35,11 +37,12 @@ const READ: &[(&str, &str)] = &[
     ("403", "PERMISSION_DENIED: the wrong kind of key, or one that may only read"),
     ("404", "NOT_FOUND: no such resource of this customer"),
 ];
-const CHANGE: &[(&str, &str)] = &[
+const ACT: &[(&str, &str)] = &[
     ("409", "ALREADY_EXISTS or FAILED_PRECONDITION: its state does not allow it"),
-    ("413", "INVALID_ARGUMENT: the body is too long"),
-    ("415", "INVALID_ARGUMENT: the body is not JSON"),
+    ("503", "UNAVAILABLE: not now, and why; by NOT_DURABLE it is done, but not on disk yet"),
 ];
+const BODY: &[(&str, &str)] =
+    &[("413", "INVALID_ARGUMENT: the body is too long"), ("415", "INVALID_ARGUMENT: the body is not JSON")];
 
 const FILE: &[(&str, &str)] = &[
     ("409", "FAILED_PRECONDITION: the recording has not ended"),
@@ -64,9 +67,15 @@ impl IntoResponses for FileErrors {
     }
 }
 
+impl IntoResponses for ActErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        error_responses(&[WITHOUT_KEY, READ, ACT])
+    }
+}
+
 impl IntoResponses for ChangeErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        error_responses(&[WITHOUT_KEY, READ, CHANGE])
+        error_responses(&[WITHOUT_KEY, READ, ACT, BODY])
     }
 }
 
@@ -96,6 +105,34 @@ impl Modify for Keys {
     }
 }
 
+/// Bodies that may be left out: an empty one is read as an object without keys, so it is fine wherever
+/// no key is needed.
+struct OptionalBodies;
+
+impl Modify for OptionalBodies {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let schemas = openapi.components.as_ref().map(|components| components.schemas.clone());
+        let needs_no_key = |schema: &RefOr<Schema>| {
+            let RefOr::Ref(reference) = schema else { return false };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            let schema = schemas.as_ref().and_then(|schemas| schemas.get(name));
+            matches!(schema, Some(RefOr::T(Schema::Object(object))) if object.required.is_empty())
+        };
+        for item in openapi.paths.paths.values_mut() {
+            for operation in [&mut item.post, &mut item.put].into_iter().flatten() {
+                let Some(RefOr::T(body)) = &mut operation.request_body else { continue };
+                let takes_none = body.content.values().all(|content| match content {
+                    RefOr::T(content) => content.schema.as_ref().is_some_and(needs_no_key),
+                    _ => false,
+                });
+                if takes_none {
+                    body.required = Some(Required::False);
+                }
+            }
+        }
+    }
+}
+
 /// The document.
 #[derive(OpenApi)]
 #[openapi(
@@ -117,7 +154,7 @@ impl Modify for Keys {
     ),
     components(schemas(ErrorBody)),
     security(("bearer" = []), ("query" = []), ("cookie" = [])),
-    modifiers(&Keys),
+    modifiers(&Keys, &OptionalBodies),
 )]
 struct Document;
 

@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::SharedState;
@@ -19,6 +19,19 @@ use crate::store::{Cursor, Page};
 pub(super) const PAGE_SIZE_MAX: u32 = 100;
 /// Characters of a UUID in its one accepted form.
 const UUID_LENGTH: usize = 36;
+
+/// Which page of a list, as the OpenAPI document shows it; [`Params::page`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the names, types and limits are what the document needs")]
+pub(super) struct PageParams {
+    /// Rows of the page (default 100).
+    #[param(nullable = false, minimum = 1, maximum = 100)]
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before; left out or empty for the first page.
+    #[param(nullable = false, pattern = "^([A-Za-z0-9_-]{32})?$")]
+    page_token: Option<String>,
+}
 
 /// The body of a list.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -60,6 +60,7 @@ pub(super) async fn health(State(shared): State<SharedState>, _: Anyone) -> Resu
 /// The server's metrics in Prometheus' text form. Needs the admin key unless the server is set to
 /// show them to anyone.
 #[utoipa::path(get, path = "/metrics", tag = "server",
+    security((), ("bearer" = []), ("query" = []), ("cookie" = [])),
     responses((status = 200, description = "Prometheus' text form", body = String, content_type = "text/plain"), ReadErrors))]
 pub(super) async fn metrics(
     State(shared): State<SharedState>,

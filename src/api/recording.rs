@@ -12,8 +12,8 @@ use tower_http::services::ServeFile;
 use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, FileErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, parse_uuid, refresh};
+use super::openapi::{ActErrors, ChangeErrors, FileErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, parse_uuid, refresh};
 use super::schema::NewRecordingBody;
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, NewRecording, RECORDING_MAX_S, Reply};
@@ -28,7 +28,8 @@ const WHAT: &str = "recording";
 /// What is appended to a recording's id for its marks.
 const MARKS_SUFFIX: &str = ".json";
 
-/// Starts to record the conference.
+/// Starts to record the conference. Only one that is `progressing` and not being recorded (409); only so
+/// many in one conference and at once (429); the flow must be one of the customer's (400).
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_start", tag = "recordings",
     params(("id" = Uuid, Path, description = "The conference")), request_body = NewRecordingBody,
     responses((status = 200, description = "The conference, with its `recording_id`", body = Conference), ChangeErrors))]
@@ -43,10 +44,10 @@ pub(super) async fn start(
     shared.change_conference(customer, id, Command::StartRecording { customer, id, new }).await
 }
 
-/// Stops the recording that runs.
+/// Stops the recording that runs (else 409).
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_stop", tag = "recordings",
     params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The conference, without `recording_id`", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference, without `recording_id`", body = Conference), ActErrors))]
 pub(super) async fn stop(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -56,10 +57,10 @@ pub(super) async fn stop(
     shared.change_conference(customer, id, Command::StopRecording { customer, id }).await
 }
 
-/// Makes the recording silent; its time goes on.
+/// Makes the recording silent; its time goes on. 409 when it is silent already, or there is none.
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_pause", tag = "recordings",
     params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The conference", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference", body = Conference), ActErrors))]
 pub(super) async fn pause(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -69,10 +70,10 @@ pub(super) async fn pause(
     shared.change_conference(customer, id, Command::PauseRecording { customer, id, pause: true }).await
 }
 
-/// Ends the recording's silence.
+/// Ends the recording's silence. 409 when it is not silent, or there is none.
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/recording_resume", tag = "recordings",
     params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The conference", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference", body = Conference), ActErrors))]
 pub(super) async fn resume(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -84,8 +85,7 @@ pub(super) async fn resume(
 
 /// Lists the customer's recordings, newest first, deleted ones left out.
 #[utoipa::path(get, path = "/v1.0/recordings", tag = "recordings", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("reference_id" = Option<Uuid>, Query, description = "Only of this conference"),
 ), responses((status = 200, description = "A page", body = ListBody<Recording>), ReadErrors))]
 pub(super) async fn list(
@@ -116,7 +116,7 @@ pub(super) async fn read(
 
 /// Deletes a recording that has ended, and its files. A second time it changes nothing.
 #[utoipa::path(delete, path = "/v1.0/recordings/{id}", tag = "recordings", params(("id" = Uuid, Path, description = "The recording")),
-    responses((status = 200, description = "The deleted recording", body = Recording), ChangeErrors))]
+    responses((status = 200, description = "The deleted recording", body = Recording), ActErrors))]
 pub(super) async fn delete(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -149,7 +149,8 @@ pub(super) async fn delete(
 
 /// Gives a recording's file. With `.json` after the id: the marks of its tracks, a JSON object a line.
 #[utoipa::path(get, path = "/v1.0/recordingfiles/{id}", tag = "recordings", params(
-    ("id" = String, Path, description = "The recording, with `.json` appended for its marks"),
+    ("id" = String, Path, description = "The recording, with `.json` appended for its marks",
+        pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(\.json)?$"),
     ("track" = Option<Uuid>, Query, description = "Only what this conferencecall said, as WAV"),
     ("Range" = Option<String>, Header, description = "Which bytes"),
     ("If-Range" = Option<String>, Header, description = "The ETag that `Range` holds for"),

@@ -2,11 +2,15 @@
 //! error can name the key.
 
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use crate::bridge::flow::action::Action;
 use crate::bridge::resource::{ConferenceType, RecordingFormat, TranscribeDirection};
 use crate::store::Scope;
+use crate::webhook::request::METHODS;
 
 /// The body of POST /conferences.
 #[derive(ToSchema)]
@@ -70,28 +74,65 @@ pub struct ConferenceChanges {
 /// One action of a flow, as sent.
 #[derive(ToSchema)]
 pub struct NewFlowAction {
-    /// By which other actions name it as their target; made by the server when left out.
-    #[schema(nullable = false)]
-    pub id: Option<Uuid>,
-    /// The action that follows; nil (default) for the next in the list.
-    #[schema(nullable = false)]
-    pub next_id: Option<Uuid>,
-    /// What it does: `answer`, `beep`, `branch`, `condition_datetime`, `condition_variable`, `conference_join`,
-    /// `digits_receive`, `digits_send`, `echo`, `fetch`, `fetch_flow`, `goto`, `hangup`, `play`, `recording_start`,
-    /// `recording_stop`, `sleep`, `stop`, `talk`, `transcribe_start`, `transcribe_stop`, `variable_set` or
-    /// `webhook_send`.
+    /// By which other actions name it as their target: a hyphened UUID, or any other name of at most 64
+    /// bytes, for which the server makes one and puts it wherever the flow names this action. Made by
+    /// the server when left out or empty.
+    pub id: Option<String>,
+    /// The action that follows, by its id; nil, empty or left out for the next in the list.
+    pub next_id: Option<String>,
+    /// What it does.
+    #[schema(value_type = ActionType)]
     pub r#type: String,
     /// How; which keys there are depends on the type.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     pub option: Option<Map<String, Value>>,
 }
+
+/// What a flow's type may be.
+pub struct FlowType;
+
+impl PartialSchema for FlowType {
+    fn schema() -> RefOr<Schema> {
+        words(["", "flow"])
+    }
+}
+
+impl ToSchema for FlowType {}
+
+/// How a webhook may be sent.
+pub struct WebhookMethod;
+
+impl PartialSchema for WebhookMethod {
+    fn schema() -> RefOr<Schema> {
+        words([""].into_iter().chain(METHODS))
+    }
+}
+
+impl ToSchema for WebhookMethod {}
+
+/// A text that is one of these.
+fn words(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(SchemaType::new(Type::String));
+    text.enum_values(Some(words)).into()
+}
+
+/// The types of actions: [`Action::TYPES`].
+pub struct ActionType;
+
+impl PartialSchema for ActionType {
+    fn schema() -> RefOr<Schema> {
+        words(Action::TYPES)
+    }
+}
+
+impl ToSchema for ActionType {}
 
 /// The body of POST /flows.
 #[derive(ToSchema)]
 #[schema(as = NewFlow)]
 pub struct NewFlowBody {
-    /// Always `flow`.
-    #[schema(nullable = false)]
+    /// Always `flow`; may be empty.
+    #[schema(value_type = Option<FlowType>, nullable = false)]
     pub r#type: Option<String>,
     /// Name, for people.
     #[schema(nullable = false)]
@@ -107,6 +148,9 @@ pub struct NewFlowBody {
 /// The body of PUT /flows/{id}: what is left out stays.
 #[derive(ToSchema)]
 pub struct FlowChanges {
+    /// Always `flow`; may be empty.
+    #[schema(value_type = Option<FlowType>, nullable = false)]
+    pub r#type: Option<String>,
     /// New name.
     #[schema(nullable = false)]
     pub name: Option<String>,
@@ -140,6 +184,7 @@ pub struct NewRecordingBody {
 #[derive(ToSchema)]
 pub struct TranscribeStart {
     /// The language callers speak (BCP 47), such as `en-US`.
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", example = "en-US")]
     pub language: String,
     /// Whose audio: `both` (default) and `in` are the callers'.
     #[schema(nullable = false)]
@@ -162,8 +207,8 @@ pub struct CustomerBody {
     /// Where its events are sent: an http or https URI, at most 2048 characters; empty for nowhere.
     #[schema(nullable = false, max_length = 2048)]
     pub webhook_uri: Option<String>,
-    /// By which method: POST (also by empty), PUT, PATCH, GET or DELETE.
-    #[schema(nullable = false)]
+    /// By which method; empty for POST.
+    #[schema(value_type = Option<WebhookMethod>, nullable = false)]
     pub webhook_method: Option<String>,
     /// Signs every event: `X-VoIPBIN-Signature` is then `sha256=` and the hex HMAC-SHA256 of the body.
     /// Empty for no signature. Never shown.

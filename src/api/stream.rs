@@ -19,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::auth::Owner;
 use super::error::{ApiError, Reason};
-use super::openapi::ChangeErrors;
+use super::openapi::ActErrors;
 use super::page::{Params, PathId};
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
@@ -52,11 +52,12 @@ pub(super) struct Streams {
 /// Streams the conference: its mix comes in binary messages of 20 ms (8 kHz, 16 bits, little-endian,
 /// mono), and what is sent likewise is heard in it. `rtp`: each message is an RTP packet of payload type
 /// 96 whose timestamp counts samples. `audiosocket`: frames of kind, big-endian length and payload; 0x10
-/// is sound, 0x00 hangs up.
+/// is sound, 0x00 hangs up. Only in a conference that is `progressing` (409), only so many in one (429), and
+/// only by a WebSocket handshake (400).
 #[utoipa::path(get, path = "/v1.0/conferences/{id}/media_stream", tag = "conferences", params(
     ("id" = Uuid, Path, description = "The conference"),
-    ("encapsulation" = String, Query, description = "`sln`, `rtp` or `audiosocket`"),
-), responses((status = 101, description = "Sound follows"), ChangeErrors))]
+    ("encapsulation" = inline(Encapsulation), Query, description = "What is around the samples"),
+), responses((status = 101, description = "Sound follows"), ActErrors))]
 pub(super) async fn open(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

@@ -5,9 +5,9 @@ use axum::extract::State;
 
 use super::auth::Owner;
 use super::body::{Fields, wrong};
-use super::error::{ApiError, Reason};
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId, refresh};
+use super::error::{ApiError, ErrorBody, Reason};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::schema::TranscribeStart;
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, Reply};
@@ -19,10 +19,12 @@ const WHAT: &str = "transcribe";
 /// The longest language tag that is read (RFC 5646 §4.4.1).
 const LANGUAGE_MAX: usize = 35;
 
-/// Starts to transcribe what each caller says.
+/// Starts to transcribe what each caller says. Only in a conference that is `progressing` and not being
+/// transcribed (409), only so many in one (429), and only in a language the recogniser knows (400).
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_start", tag = "transcribes",
     params(("id" = Uuid, Path, description = "The conference")), request_body = TranscribeStart,
-    responses((status = 200, description = "The conference, being transcribed", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference, being transcribed", body = Conference), ChangeErrors,
+        (status = 503, description = "UNAVAILABLE: not now, and why; NO_TRANSCRIBER where there is no recogniser", body = ErrorBody)))]
 pub(super) async fn start(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -36,10 +38,10 @@ pub(super) async fn start(
     shared.change_conference(customer, id, command).await
 }
 
-/// Stops the transcription of a conference; its last transcripts follow within seconds.
+/// Stops the transcription that runs (else 409); its last transcripts follow within seconds.
 #[utoipa::path(post, path = "/v1.0/conferences/{id}/transcribe_stop", tag = "transcribes",
     params(("id" = Uuid, Path, description = "The conference")),
-    responses((status = 200, description = "The conference", body = Conference), ChangeErrors))]
+    responses((status = 200, description = "The conference", body = Conference), ActErrors))]
 pub(super) async fn stop(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -51,8 +53,7 @@ pub(super) async fn stop(
 
 /// Lists the customer's transcriptions, newest first.
 #[utoipa::path(get, path = "/v1.0/transcribes", tag = "transcribes", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("reference_id" = Option<Uuid>, Query, description = "Only of this conference"),
 ), responses((status = 200, description = "A page", body = ListBody<Transcribe>), ReadErrors))]
 pub(super) async fn list(
@@ -86,7 +87,7 @@ pub(super) async fn read(
 
 /// Stops a transcription. It is `done` when its last transcript is there; a second time changes nothing.
 #[utoipa::path(post, path = "/v1.0/transcribes/{id}/stop", tag = "transcribes", params(("id" = Uuid, Path, description = "The transcription")),
-    responses((status = 200, description = "The transcription", body = Transcribe), ChangeErrors))]
+    responses((status = 200, description = "The transcription", body = Transcribe), ActErrors))]
 pub(super) async fn end(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -103,8 +104,7 @@ pub(super) async fn end(
 /// Lists what was said in a transcription, newest first.
 #[utoipa::path(get, path = "/v1.0/transcripts", tag = "transcribes", params(
     ("transcribe_id" = Uuid, Query, description = "The transcription"),
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
 ), responses((status = 200, description = "A page", body = ListBody<Transcript>), ReadErrors))]
 pub(super) async fn transcripts(
     State(shared): State<SharedState>,

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use super::SharedState;
 use super::auth::Owner;
 use super::error::ApiError;
-use super::openapi::{ChangeErrors, ReadErrors};
-use super::page::{ListBody, Params, PathId};
+use super::openapi::{ActErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId};
 use crate::id::ConferenceId;
 use crate::store::WebhookFailure;
 
@@ -25,8 +25,7 @@ pub struct Replayed {
 
 /// Lists the events that could not be told within a day, the last given up first.
 #[utoipa::path(get, path = "/v1.0/webhooks/failures", tag = "webhooks", params(
-    ("page_size" = Option<u32>, Query, description = "Rows, 1 to 100 (default 100)", minimum = 1, maximum = 100),
-    ("page_token" = Option<String>, Query, description = "`next_page_token` of the page before"),
+    PageParams,
     ("conference_id" = Option<Uuid>, Query, description = "Only of this conference"),
 ), responses((status = 200, description = "A page", body = ListBody<WebhookFailure>), ReadErrors))]
 pub(super) async fn failures(
@@ -42,7 +41,7 @@ pub(super) async fn failures(
 /// Puts an event back among those to be told, behind what waits there; it is tried for a day again.
 #[utoipa::path(post, path = "/v1.0/webhooks/failures/{id}/replay", tag = "webhooks",
     params(("id" = Uuid, Path, description = "The webhook failure")),
-    responses((status = 200, description = "The failure as it was; it is no failure any more", body = WebhookFailure), ChangeErrors))]
+    responses((status = 200, description = "The failure as it was; it is no failure any more", body = WebhookFailure), ActErrors))]
 pub(super) async fn replay_one(
     State(shared): State<SharedState>,
     Owner(customer): Owner,
@@ -54,7 +53,7 @@ pub(super) async fn replay_one(
 
 /// Puts all of them back, up to 10000 in one call, each conference's in the order of their `seq`.
 #[utoipa::path(post, path = "/v1.0/webhooks/replay", tag = "webhooks",
-    responses((status = 200, description = "How many; call again until it is 0", body = Replayed), ChangeErrors))]
+    responses((status = 200, description = "How many; call again until it is 0", body = Replayed), ActErrors))]
 pub(super) async fn replay_all(
     State(shared): State<SharedState>,
     Owner(customer): Owner,

@@ -7,6 +7,7 @@
 pub mod action;
 pub(in crate::bridge) mod condition;
 pub(in crate::bridge) mod execution;
+mod label;
 mod options;
 pub mod outside;
 pub mod program;

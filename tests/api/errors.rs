@@ -8,7 +8,7 @@ use confab::bridge::command::Refusal;
 use confab::control::ControlError;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, KEY};
+use crate::harness::{ADMIN, Api, KEY};
 
 #[tokio::test]
 async fn wrong_values_name_their_key() {
@@ -65,7 +65,7 @@ async fn bodies_that_are_no_json_object_say_where() {
         broken.text
     );
     let deep = format!("{{\"data\":{}{}}}", "{\"a\":".repeat(5000), "}".repeat(5000));
-    for body in ["[]", "1", "\"x\"", "null", "{", "{} {}", "\u{0}", &deep] {
+    for body in ["[]", "1", "\"x\"", "null", "{", "{} {}", "\n", " ", "\u{0}", &deep] {
         assert_eq!(post(body).await.reason(), (400, "INVALID_BODY"), "{}", &body[..body.len().min(20)]);
     }
     let fits = format!("{{\"name\":\"{}\"}}", "x".repeat(BODY_MAX_BYTES - 11));
@@ -190,4 +190,32 @@ async fn the_document_has_a_page_to_try_it() {
     assert_eq!(page.status, 200);
     assert!(page.text.contains("swagger"));
     assert_eq!(api.ask("GET", "/openapi.json").send().await.json["info"]["title"], "Confab");
+}
+
+#[tokio::test]
+async fn the_document_says_what_may_be_left_out_and_which_words_there_are() {
+    let api = Api::new().await;
+    let answer = api.ask("GET", "/openapi.json").send().await;
+    let document = &answer.json;
+    for (_, tail) in
+        answer.text.match_indices("\"$ref\":\"#").map(|(at, head)| answer.text.split_at(at + head.len()))
+    {
+        let pointer = tail.split('"').next().expect("a pointer");
+        assert!(document.pointer(pointer).is_some(), "{pointer} is nowhere");
+    }
+    let body_is_needed = |path: &str, method: &str| {
+        document["paths"][path][method]["requestBody"]["required"].as_bool().expect("said")
+    };
+    // What it says is so: bodies without a needed key may be empty.
+    assert!(!body_is_needed("/v1.0/conferences", "post"));
+    assert_eq!(api.own("POST", "/v1.0/conferences", None).await.status, 200);
+    assert!(!body_is_needed("/v1.0/flows", "post"));
+    assert_eq!(api.own("POST", "/v1.0/flows", None).await.status, 200);
+    assert!(body_is_needed("/v1.0/accesskeys", "post"));
+    assert_eq!(api.keyed(ADMIN, "POST", "/v1.0/accesskeys", None).await.status, 400);
+    let schema = |name: &str| &document["components"]["schemas"][name]["enum"];
+    let stream = &document["paths"]["/v1.0/conferences/{id}/media_stream"]["get"]["parameters"];
+    assert_eq!(stream[1]["schema"]["enum"], json!(["sln", "rtp", "audiosocket"]));
+    assert!(schema("ActionType").as_array().is_some_and(|types| types.contains(&json!("talk"))));
+    assert_eq!(schema("FlowType"), &json!(["", "flow"]));
 }

@@ -1,5 +1,7 @@
 //! How a media stream's sound is put into messages, and taken out of them.
 
+use utoipa::ToSchema;
+
 use crate::rtp::packet::{HEADER_LEN, RtpHeader, RtpPacket, write_header};
 
 /// Samples in a message of ours: 20 ms at 8 kHz.
@@ -13,7 +15,8 @@ const KIND_HANG_UP: u8 = 0x00;
 const AUDIOSOCKET_HEADER: usize = 3;
 
 /// What is around the samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub(super) enum Encapsulation {
     /// Nothing.
     Sln,

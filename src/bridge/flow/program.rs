@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::ACTIONS_MAX;
 use super::action::{Action, Target};
+use super::label::Labels;
 use super::options::{Options, uuid};
 use super::resource::FlowAction;
 use crate::rng::Rng;
@@ -52,16 +53,17 @@ pub struct Program {
 
 impl Program {
     /// Reads the `actions` of a request or of an answer to a `fetch`. An action without an id gets
-    /// one.
+    /// one, as does one that is called by a [label](super::label).
     ///
     /// # Errors
     /// Says which action is wrong, and which key of it.
     pub fn parse(actions: &Value, rng: &mut Rng) -> Result<Program, Bad> {
         let list = actions.as_array().filter(|list| list.len() <= ACTIONS_MAX).ok_or(Bad::List)?;
+        let labels = Labels::of(list, rng);
         let shown = list
             .iter()
             .enumerate()
-            .map(|(place, action)| read(place, action, rng))
+            .map(|(place, action)| read(place, action, &labels, rng))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self::of(shown)?)
     }
@@ -110,7 +112,7 @@ impl Program {
 }
 
 /// Reads one action's envelope.
-fn read(place: usize, action: &Value, rng: &mut Rng) -> Result<FlowAction, Fault> {
+fn read(place: usize, action: &Value, labels: &Labels<'_>, rng: &mut Rng) -> Result<FlowAction, Fault> {
     let wrong =
         |key: &str, fault: &str| Fault { action: place, key: key.to_owned(), fault: fault.to_owned() };
     let Value::Object(fields) = action else {
@@ -119,19 +121,25 @@ fn read(place: usize, action: &Value, rng: &mut Rng) -> Result<FlowAction, Fault
     let id = |key: &str| match fields.get(key) {
         None | Some(Value::Null) => Ok(Uuid::nil()),
         Some(Value::String(text)) if text.is_empty() => Ok(Uuid::nil()),
-        Some(Value::String(text)) => uuid(text).ok_or_else(|| wrong(key, "must be a hyphened UUID")),
-        Some(_) => Err(wrong(key, "must be a hyphened UUID")),
+        Some(Value::String(text)) => {
+            let id = uuid(text).or_else(|| labels.id(text));
+            id.ok_or_else(|| {
+                wrong(key, "must be a hyphened UUID, or the id of an action of this flow as it is sent")
+            })
+        }
+        Some(_) => Err(wrong(key, "must be a string")),
     };
     let r#type = match fields.get("type") {
         Some(Value::String(r#type)) => r#type.clone(),
         Some(_) => return Err(wrong("type", "must be a string")),
         None => return Err(wrong("type", "is needed")),
     };
-    let option = match fields.get("option") {
+    let mut option = match fields.get("option") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(option)) => option.clone(),
         Some(_) => return Err(wrong("option", "must be an object")),
     };
+    labels.resolve(&mut option);
     let given = id("id")?;
     let own = if given.is_nil() { rng.uuid() } else { given };
     Ok(FlowAction { id: own, next_id: id("next_id")?, r#type, option })
@@ -182,7 +190,12 @@ mod tests {
             (json!("beep"), "actions[1].type is needed"),
             (json!({"type": 1}), "actions[1].type must be a string"),
             (json!({"type": "beep", "option": []}), "actions[1].option must be an object"),
-            (json!({"type": "beep", "id": "x"}), "actions[1].id must be a hyphened UUID"),
+            (json!({"type": "beep", "id": 1}), "actions[1].id must be a string"),
+            (json!({"type": "beep", "id": "x".repeat(65)}), "actions[1].id must be a hyphened UUID"),
+            (
+                json!({"type": "beep", "next_id": "x"}),
+                "actions[1].next_id must be a hyphened UUID, or the id",
+            ),
             (json!({"type": "beep", "next_id": id}), "actions[1].next_id names no action of this flow"),
             (
                 json!({"type": "sleep", "option": {"duration": -1}}),
