@@ -35,6 +35,7 @@ pub fn main() -> ExitCode {
         Subcommand::Load(options) => return load::load(&options),
         Subcommand::Floor(arguments) => floor(&arguments),
         Subcommand::Conference(arguments) => operator::conference(arguments),
+        Subcommand::Recording(arguments) => operator::recording(arguments),
     };
     match result {
         Ok(code) => code,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand as ClapSubcommand};
 
-use super::operator::ConferenceArguments;
+use super::operator::{ConferenceArguments, RecordingArguments};
 use crate::config::{Sources, Value};
 use crate::load::floor::FloorOptions;
 use crate::load::{CallOptions, LoadOptions};
@@ -49,6 +49,8 @@ pub(super) enum Subcommand {
     Demo(ServeOptions),
     /// List, make, show, end and watch conferences of a running server
     Conference(ConferenceArguments),
+    /// List, start, stop, fetch and delete recordings of a running server
+    Recording(RecordingArguments),
     /// Be a phone: dial a URI, speak, listen
     Call(CallOptions),
     /// Be thousands of phones and measure what comes back
