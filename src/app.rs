@@ -1,5 +1,6 @@
 //! The program: reads the command line and the configuration, starts the parts, ends them in order.
 
+mod backup;
 mod cli;
 mod demo;
 mod failure;
@@ -36,6 +37,8 @@ pub fn main() -> ExitCode {
         Subcommand::Floor(arguments) => floor(&arguments),
         Subcommand::Conference(arguments) => operator::conference(arguments),
         Subcommand::Recording(arguments) => operator::recording(arguments),
+        Subcommand::Backup(options) => backup::backup(&options),
+        Subcommand::Restore(options) => backup::restore(&options),
     };
     match result {
         Ok(code) => code,

@@ -7,6 +7,7 @@
 
 mod accesskey;
 mod audit;
+mod backup;
 mod bootstrap;
 mod customer;
 mod event;
@@ -43,6 +44,7 @@ pub use accesskey::{
     key_digest,
 };
 pub use audit::{AUDITS_KEPT, AUDITS_PER_CUSTOMER_MAX, AUDITS_TOTAL_MAX, Audit};
+pub use backup::copy_database;
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
@@ -63,7 +65,7 @@ pub use transcribe::TRANSCRIPTS_TOTAL_MAX;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
-const DATABASE_FILE: &str = "confab.db";
+pub const DATABASE_FILE: &str = "confab.db";
 /// Held locked while a server uses the data folder.
 const LOCK_FILE: &str = "confab.lock";
 /// Connections that read beside the one that writes.
