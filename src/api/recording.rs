@@ -173,7 +173,11 @@ impl Shared {
     }
 
     /// A recording of this customer: as it is now, or as it ended.
-    pub(super) async fn find_recording(&self, customer: CustomerId, id: RecordingId) -> Result<Recording, ApiError> {
+    pub(super) async fn find_recording(
+        &self,
+        customer: CustomerId,
+        id: RecordingId,
+    ) -> Result<Recording, ApiError> {
         if let Some(live) = self.live_recordings(customer, vec![id]).await?.pop() {
             return Ok(live);
         }

@@ -75,8 +75,10 @@ pub(super) async fn files(
         tracing::error!(%error, "the folder of recordings cannot be read");
         ApiError::new(Reason::Internal, "internal error")
     })?;
-    let mut files: BTreeMap<String, FileOfRecording> =
-        local.into_iter().map(|(_, name, bytes)| (name.clone(), shown(id, name, bytes, "local", 0))).collect();
+    let mut files: BTreeMap<String, FileOfRecording> = local
+        .into_iter()
+        .map(|(_, name, bytes)| (name.clone(), shown(id, name, bytes, "local", 0)))
+        .collect();
     for file in shared.state.store.recording_files(id).await? {
         let (name, state) = (file.name, file.state.name());
         files.insert(name.clone(), shown(id, name, file.size_bytes, state, file.attempts));
@@ -237,10 +239,7 @@ fn one_range(asked: &HeaderValue, size: u64) -> Option<std::ops::Range<u64>> {
 }
 
 fn out_of_range(size: u64) -> ApiError {
-    ApiError::new(
-        Reason::RangeNotSatisfiable,
-        format!("the file has {size} bytes; `Range` asks for others"),
-    )
+    ApiError::new(Reason::RangeNotSatisfiable, format!("the file has {size} bytes; `Range` asks for others"))
 }
 
 fn name_file(response: &mut Response, name: &str, etag: &str) {

@@ -193,9 +193,11 @@ pub(super) fn restore(options: &RestoreOptions) -> Result<ExitCode, Failure> {
 fn check(from: &Path, entry: &Entry) -> Result<(), Failure> {
     let path = from.join(&entry.name);
     let is_ours = entry.name == DATABASE_FILE
-        || entry.name.strip_prefix(record::FOLDER).and_then(|rest| rest.strip_prefix('/')).is_some_and(|name| {
-            !name.contains('/') && name != ".."
-        });
+        || entry
+            .name
+            .strip_prefix(record::FOLDER)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|name| !name.contains('/') && name != "..");
     let file = if is_ours { File::open(&path) } else { Err(ErrorKind::InvalidFilename.into()) };
     let found = file.and_then(|file| hash(file, &mut io::sink()));
     let (size_bytes, sha256) = found.map_err(|error| cannot("read", &path, &error))?;

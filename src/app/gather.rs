@@ -156,7 +156,11 @@ fn stored(exposition: &mut Exposition, counters: &storage::Counters) {
     let works = if counters.fails.load(Ordering::Relaxed) { 0.0 } else { 1.0 };
     exposition.gauge("confab_storage_works", "0 while the storage of recordings fails.", works);
     let gauges = [
-        ("confab_storage_files_waiting", "Files of recordings yet to be uploaded.", &counters.uploads_waiting),
+        (
+            "confab_storage_files_waiting",
+            "Files of recordings yet to be uploaded.",
+            &counters.uploads_waiting,
+        ),
         ("confab_storage_bytes_waiting", "Bytes of recordings yet to be uploaded.", &counters.bytes_waiting),
         (
             "confab_storage_deletions_waiting",
@@ -171,7 +175,11 @@ fn stored(exposition: &mut Exposition, counters: &storage::Counters) {
     let counted = [
         ("confab_storage_files_uploaded_total", "Files of recordings uploaded.", &counters.uploaded),
         ("confab_storage_bytes_uploaded_total", "Bytes of recordings uploaded.", &counters.uploaded_bytes),
-        ("confab_storage_files_deleted_total", "Files of recordings deleted from storage.", &counters.deleted),
+        (
+            "confab_storage_files_deleted_total",
+            "Files of recordings deleted from storage.",
+            &counters.deleted,
+        ),
         ("confab_storage_failures_total", "Tries to move a file that failed.", &counters.failures),
         (
             "confab_storage_files_lost_total",

@@ -360,8 +360,9 @@ fn start_storage(
     clock: Clock,
     metrics: &Metrics,
 ) -> Result<Option<(Storage, RecordingStorage)>, Failure> {
-    let remote =
-        || wiring::storage(config).map_err(|error| Failure::other("recordings' storage cannot be used", &error));
+    let remote = || {
+        wiring::storage(config).map_err(|error| Failure::other("recordings' storage cannot be used", &error))
+    };
     let (Some(writes), Some(reads)) = (remote()?, remote()?) else { return Ok(None) };
     let storage = Storage::start(store.clone(), folder.clone(), writes, clock)
         .map_err(|error| Failure::other("the thread for recordings' storage cannot be started", &error))?;

@@ -605,10 +605,13 @@ fn bucket(text: &str) -> Result<Option<Bucket>, String> {
     let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
     let holds = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     if !BUCKET_LENGTH.contains(&name.len()) || !name.bytes().all(holds) {
-        return Err(format!("the bucket {name:?} must be 3 to 63 lower-case letters, digits, dots or hyphens"));
+        return Err(format!(
+            "the bucket {name:?} must be 3 to 63 lower-case letters, digits, dots or hyphens"
+        ));
     }
     let prefix = prefix.trim_matches('/');
-    let part_holds = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(in_prefix);
+    let part_holds =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(in_prefix);
     if prefix.len() > PREFIX_LENGTH_MAX || !(prefix.is_empty() || prefix.split('/').all(part_holds)) {
         return Err(format!(
             "the prefix {prefix:?} must be letters, digits, -, _, . and / between parts, up to {PREFIX_LENGTH_MAX} bytes"
@@ -726,13 +729,20 @@ mod tests {
 
     #[test]
     fn a_place_in_storage_is_a_bucket_and_a_prefix() {
-        let place = |name: &str, prefix: &str| {
-            Ok(Some(Bucket { name: name.to_owned(), prefix: prefix.to_owned() }))
-        };
+        let place =
+            |name: &str, prefix: &str| Ok(Some(Bucket { name: name.to_owned(), prefix: prefix.to_owned() }));
         assert_eq!(bucket(""), Ok(None));
         assert_eq!(bucket("s3://calls"), place("calls", ""));
         assert_eq!(bucket("s3://calls.example/eu/Node-1/"), place("calls.example", "eu/Node-1"));
-        for wrong in ["calls", "s3://", "s3://ab", "s3://Calls", "s3://calls/a//b", "s3://calls/../b", "s3://calls/a b"] {
+        for wrong in [
+            "calls",
+            "s3://",
+            "s3://ab",
+            "s3://Calls",
+            "s3://calls/a//b",
+            "s3://calls/../b",
+            "s3://calls/a b",
+        ] {
             assert!(bucket(wrong).is_err(), "{wrong}");
         }
         assert!(region("eu-central-1").is_ok() && region("").is_err() && region("a b").is_err());

@@ -177,15 +177,17 @@ impl Owner {
         if let Err(error) = self.store.retry_files().await {
             warn!(%error, "files of recordings wait for their time rather than being tried at once");
         }
+        let mut store_fails = false;
         loop {
             let looked = self.look().await;
-            let is_idle = match looked {
-                Ok(due) => due.uploads + due.deletions == 0,
-                Err(error) => {
-                    warn!(%error, "it cannot be read which files of recordings are to be moved");
-                    false
-                }
-            };
+            let is_idle = looked.as_ref().is_ok_and(|due| due.uploads + due.deletions == 0);
+            // Once, not at every look.
+            if let Err(error) = &looked
+                && !store_fails
+            {
+                warn!(%error, "what is to be moved to storage cannot be read or noted; tried again every second");
+            }
+            store_fails = looked.is_err();
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 Some(done) = self.moves.next() => self.settle(done).await,
@@ -288,7 +290,10 @@ impl Owner {
         let reminds = now.duration_since(told) >= REMIND_EVERY;
         if is_new || reminds {
             let waiting = self.counters.uploads_waiting.load(Ordering::Relaxed);
-            error!(waiting, "the storage fails; recordings stay in the data folder and are tried again: {refused}");
+            error!(
+                waiting,
+                "the storage fails; recordings stay in the data folder and are tried again: {refused}"
+            );
         }
         let told = if reminds { now } else { told };
         self.trouble = Some(Trouble { told, retry_at: now + wait, wait });

@@ -220,7 +220,10 @@ mod tests {
             wav.push(&[1, 2, 3]);
             wav.finish().expect("finished");
             let head = head(&sound, HEADER);
-            assert_eq!((&head[..4], &head[12..16], &head[36..40]), (&b"RIFF"[..], &b"fmt "[..], &b"data"[..]));
+            assert_eq!(
+                (&head[..4], &head[12..16], &head[36..40]),
+                (&b"RIFF"[..], &b"fmt "[..], &b"data"[..])
+            );
             assert_eq!(head[40..], 6u32.to_le_bytes());
         }
     }
@@ -242,7 +245,10 @@ mod tests {
         let long = head(&sound, HEADER + ROOM);
         assert_eq!((&long[..8], &long[12..16]), (&b"RF64\xff\xff\xff\xff"[..], &b"ds64"[..]));
         assert_eq!(long[20..28], (data + HEADER + ROOM - 8).to_le_bytes());
-        assert_eq!((&long[28..36], &long[36..44]), (&data.to_le_bytes()[..], &(data / SAMPLE).to_le_bytes()[..]));
+        assert_eq!(
+            (&long[28..36], &long[36..44]),
+            (&data.to_le_bytes()[..], &(data / SAMPLE).to_le_bytes()[..])
+        );
         assert_eq!(long[76..], [0xff; 4]);
         assert_eq!(wav.bytes(), data + HEADER + ROOM);
         // The writer is killed within a sample, its header not yet mended.

@@ -12,10 +12,8 @@ pub async fn copy_database(data_dir: &Path, to: &Path) -> Result<(), StoreError>
     let options =
         SqliteConnectOptions::new().filename(data_dir.join(DATABASE_FILE)).busy_timeout(BUSY_TIMEOUT);
     let mut connection: SqliteConnection = options.connect().await?;
-    let copied = query("VACUUM INTO ?1")
-        .bind(to.to_string_lossy().into_owned())
-        .execute(&mut connection)
-        .await;
+    let copied =
+        query("VACUUM INTO ?1").bind(to.to_string_lossy().into_owned()).execute(&mut connection).await;
     connection.close().await?;
     copied?;
     Ok(())

@@ -67,14 +67,9 @@ async fn a_recording_is_started_shown_stopped_fetched_and_deleted() {
     );
     assert_eq!(api.recording_files(), 2);
     let listed = api.own("GET", &format!("{path}/files"), None).await.json;
-    let told = |name: String, media_type: &str, size_bytes: usize| {
-        json!({"name": name, "track": NIL, "media_type": media_type, "size_bytes": size_bytes, "state": "local", "attempts": 0})
-    };
+    let told = |name: String, media_type: &str, size_bytes: usize| json!({"name": name, "track": NIL, "media_type": media_type, "size_bytes": size_bytes, "state": "local", "attempts": 0});
     let (marks, mix) = (format!("{id}.json"), format!("{id}.ogg"));
-    assert_eq!(
-        listed["result"],
-        json!([told(marks, "application/x-ndjson", 9), told(mix, "audio/ogg", 14)])
-    );
+    assert_eq!(listed["result"], json!([told(marks, "application/x-ndjson", 9), told(mix, "audio/ogg", 14)]));
     let deleted = api.own("DELETE", &path, None).await.json;
     assert_ne!(deleted["tm_delete"], json!("9999-01-01 00:00:00.000000"));
     assert_eq!(api.recording_files(), 0);
@@ -123,7 +118,10 @@ async fn a_file_that_is_in_storage_is_not_taken_for_one_that_is_not_there() {
     assert_eq!(answer.headers["retry-after"], "5");
     assert_eq!(part(&api, &id, "bytes=10-", None).await.reason(), (416, "RANGE_NOT_SATISFIABLE"));
     let listed = api.own("GET", &format!("/v1.0/recordings/{id}/files"), None).await.json;
-    assert!(listed["result"].as_array().expect("rows").iter().any(|file| file["state"] == "waiting"), "{listed}");
+    assert!(
+        listed["result"].as_array().expect("rows").iter().any(|file| file["state"] == "waiting"),
+        "{listed}"
+    );
     let (_, key) = api.other_customer().await;
     let others = api.keyed(&key, "GET", &format!("/v1.0/recordings/{id}/files"), None).await;
     assert_eq!(others.reason(), (404, "RESOURCE_NOT_FOUND"));

@@ -78,7 +78,9 @@ fn a_conference_is_recorded_and_its_file_comes_whole_over_a_line_that_breaks() {
     let files = format!("/v1.0/recordings/{id}/files");
     wait_for(&server, "enough of it", |server| {
         api(server, &files)["result"].as_array().is_some_and(|files| {
-            files.iter().any(|file| file["media_type"] == "audio/wav" && file["size_bytes"].as_u64() > Some(25_000))
+            files
+                .iter()
+                .any(|file| file["media_type"] == "audio/wav" && file["size_bytes"].as_u64() > Some(25_000))
         })
     });
     assert_eq!(server.json(&["recording", "stop", &conference])["id"], id);
@@ -105,7 +107,9 @@ fn a_conference_is_recorded_and_its_file_comes_whole_over_a_line_that_breaks() {
     let again = server.run(&fetch);
     assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"));
     let stopped = server.run(&["recording", "stop", &conference]);
-    assert!(String::from_utf8_lossy(&stopped.stderr).contains("refused: the conference is not being recorded"));
+    assert!(
+        String::from_utf8_lossy(&stopped.stderr).contains("refused: the conference is not being recorded")
+    );
     let marks = folder.join("marks");
     server.said(&["recording", "download", id, "--marks", "--to", marks.to_str().expect("text")]);
     assert_eq!(fs::read(&marks).expect("a file"), b"", "nobody came");

@@ -22,7 +22,10 @@ fn files_are_moved_and_come_back_whole_or_in_parts() {
     let whole = world.file(id(2), &[]);
     assert!(whole.status == 200 && whole.body == large);
     assert_eq!(whole.header("content-type"), Some("audio/wav"));
-    assert_eq!(whole.header("content-disposition"), Some(format!("attachment; filename=\"{}.wav\"", id(2)).as_str()));
+    assert_eq!(
+        whole.header("content-disposition"),
+        Some(format!("attachment; filename=\"{}.wav\"", id(2)).as_str())
+    );
     let etag = whole.header("etag").expect("a tag").to_owned();
     let at = LARGE - 1000;
     let part = world.file(id(2), &[("Range", &format!("bytes={at}-")), ("If-Range", &etag)]);
@@ -68,7 +71,11 @@ fn recordings_go_on_while_the_storage_fails_and_are_moved_when_it_works_again() 
         assert!(objects[&key(id(1))] == old && objects[&key(new)] == fresh);
         assert_eq!(world.file(new, &[]).body, fresh, "from the storage");
         let logged = world.logged();
-        assert_eq!(logged.matches("the storage fails; recordings stay").count(), 1, "once, not at every try: {logged}");
+        assert_eq!(
+            logged.matches("the storage fails; recordings stay").count(),
+            1,
+            "once, not at every try: {logged}"
+        );
         assert!(logged.contains("the storage of recordings works again"), "{logged}");
         assert!(!logged.contains(SECRET));
     }
@@ -113,6 +120,21 @@ fn an_upload_whose_line_breaks_begins_anew() {
     world.wait_until_moved();
     assert!(world.s3.objects()[&key(id(1))] == large);
     assert_eq!(world.s3.begun_uploads(), 0);
+}
+
+#[test]
+fn a_slow_storage_holds_nobody_up() {
+    let large = noise(10, LARGE);
+    let mut world = World::with(&[(1, large.clone())]);
+    world.line.set(Line::Slow);
+    world.start();
+    wait_for("the upload", || (world.metric("confab_storage_files_under_way ") == 1.0).then_some(()));
+    let new = record(&world);
+    let sound = world.file(new, &[]).body;
+    world.wait_until_moved();
+    assert!(world.file(id(1), &[]).body == large);
+    assert!(world.file(new, &[]).body == sound);
+    assert_eq!(world.metric("confab_storage_failures_total "), 0.0);
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::world::Folder;
 pub const ID: &str = "recordings-test-id";
 pub const SECRET: &str = "Recordings/Test+Secret";
 pub const BUCKET: &str = "calls";
+/// How long a slow line takes for what it passes at once: 4 MB a second.
+const SLOW_EACH: Duration = Duration::from_millis(4);
 /// How often a line that is silent looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -42,8 +44,7 @@ impl S3 {
             .enable_all()
             .build()
             .expect("a runtime");
-        let listener =
-            runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a socket");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a socket");
         let address = listener.local_addr().expect("an address");
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -90,6 +91,8 @@ pub enum Line {
     Broken,
     /// Answers every request with this code itself.
     Answers(u16),
+    /// Passes some bytes every few milliseconds.
+    Slow,
     /// Passes so many bytes towards the server, then nothing more either way.
     StopsAfter(u64),
     /// Passes the order to make one object of all parts, and then no answer.
@@ -162,6 +165,11 @@ impl Gate {
             if state.generation != generation {
                 return false;
             }
+            if state.line == Line::Slow {
+                drop(state);
+                std::thread::sleep(SLOW_EACH);
+                return true;
+            }
             let holds = match state.line {
                 Line::StopsAfter(most) => state.up > most,
                 Line::DeafToCompletion => !is_up && !bytes.is_empty() && state.completes,
@@ -189,8 +197,7 @@ fn connect(client: &TcpStream, server: SocketAddr, gate: &Arc<Gate>) {
             let Ok(server) = TcpStream::connect(server) else { return };
             let up = (client.try_clone().expect("a handle"), server.try_clone().expect("a handle"));
             let its_gate = gate.clone();
-            let other =
-                std::thread::spawn(move || pump(&up.0, &up.1, &its_gate, generation, true));
+            let other = std::thread::spawn(move || pump(&up.0, &up.1, &its_gate, generation, true));
             pump(&server, client, gate, generation, false);
             let _ = other.join();
         }

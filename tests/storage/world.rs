@@ -209,8 +209,10 @@ impl World {
     /// Names of the files that are in the data folder.
     pub fn local(&self) -> Vec<String> {
         let folder = fs::read_dir(self.data.path().join("recordings")).expect("a folder");
-        let mut names: Vec<String> =
-            folder.map_while(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = folder
+            .map_while(Result::ok)
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -253,7 +255,8 @@ fn prepare(data: &Path, recordings: &[(u64, Vec<u8>)]) {
         let store = Store::open(data).await.expect("a new store");
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let mut rng = Rng::from_number(1);
-        let made = store.bootstrap(Some(ACCESS_KEY.to_owned()), None, now, &mut rng).await.expect("bootstrap");
+        let made =
+            store.bootstrap(Some(ACCESS_KEY.to_owned()), None, now, &mut rng).await.expect("bootstrap");
         let (writer, done) = spawn_writer(store.clone());
         for (number, bytes) in recordings {
             let id = id(*number);
@@ -282,7 +285,10 @@ fn prepare(data: &Path, recordings: &[(u64, Vec<u8>)]) {
                 tm_update: now,
                 tm_delete: Timestamp::NEVER,
             };
-            writer.send(Write::Change(Change::Recording(Box::new(recording)))).await.expect("the writer runs");
+            writer
+                .send(Write::Change(Change::Recording(Box::new(recording))))
+                .await
+                .expect("the writer runs");
         }
         drop(writer);
         done.await.expect("it ends");

@@ -139,7 +139,9 @@ impl Fetch<'_> {
                 Ok(Some(Ok(frame))) => frame,
             };
             let Ok(bytes) = frame.into_data() else { continue };
-            self.sink.write_all(&bytes).map_err(|error| Failure::other("the file cannot be written", &error))?;
+            self.sink
+                .write_all(&bytes)
+                .map_err(|error| Failure::other("the file cannot be written", &error))?;
             self.at += bytes.len() as u64;
             self.bar.set_position(self.at);
         }

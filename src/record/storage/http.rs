@@ -34,7 +34,16 @@ const IDLE_KEPT: Duration = Duration::from_secs(30);
 
 /// Makes clients for the object store.
 #[derive(Debug)]
-pub(super) struct Connector;
+pub(super) struct Connector {
+    /// How long nothing may move, either way.
+    stalled_after: Duration,
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self { stalled_after: STALLED_AFTER }
+    }
+}
 
 impl object_store::client::HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -42,7 +51,8 @@ impl object_store::client::HttpConnector for Connector {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = tls().map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
+        let tls =
+            tls().map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -52,13 +62,14 @@ impl object_store::client::HttpConnector for Connector {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_KEPT)
             .build(connector);
-        Ok(HttpClient::new(Service { client }))
+        Ok(HttpClient::new(Service { client, stalled_after: self.stalled_after }))
     }
 }
 
 #[derive(Debug)]
 struct Service {
     client: legacy::Client<HttpsConnector<HttpConnector>, Watched>,
+    stalled_after: Duration,
 }
 
 impl HttpService for Service {
@@ -81,17 +92,18 @@ impl Service {
         let mut asked = pin!(self.client.request(request));
         let mut seen = 0;
         let response = loop {
-            if let Ok(done) = tokio::time::timeout(STALLED_AFTER, &mut asked).await {
+            if let Ok(done) = tokio::time::timeout(self.stalled_after, &mut asked).await {
                 break done.map_err(|error| failed(&error, error.is_connect()))?;
             }
             match taken.load(Ordering::Relaxed) {
-                now if now == seen => return Err(stalled()),
+                now if now == seen => return Err(stalled(self.stalled_after)),
                 now => seen = now,
             }
         };
         let (head, body) = response.into_parts();
         // Fused, as a body may be asked again after its end.
-        let frames = stream::unfold(Some(body), next_frame).fuse();
+        let limit = self.stalled_after;
+        let frames = stream::unfold(Some(body), move |body| next_frame(body, limit)).fuse();
         Ok(HttpResponse::from_parts(head, HttpResponseBody::new(StreamBody::new(frames))))
     }
 }
@@ -99,13 +111,14 @@ impl Service {
 /// The next frame of an answer; after a failure there is none.
 async fn next_frame(
     body: Option<Incoming>,
+    limit: Duration,
 ) -> Option<(Result<Frame<Bytes>, HttpError>, Option<Incoming>)> {
     let mut body = body?;
-    match tokio::time::timeout(STALLED_AFTER, body.frame()).await {
+    match tokio::time::timeout(limit, body.frame()).await {
         Ok(None) => None,
         Ok(Some(Ok(frame))) => Some((Ok(frame), Some(body))),
         Ok(Some(Err(error))) => Some((Err(failed(&error, false)), None)),
-        Err(_) => Some((Err(stalled()), None)),
+        Err(_) => Some((Err(stalled(limit)), None)),
     }
 }
 
@@ -142,8 +155,8 @@ impl Body for Watched {
 #[error("{0}")]
 struct Words(String);
 
-fn stalled() -> HttpError {
-    HttpError::new(HttpErrorKind::Timeout, Words(format!("nothing moved for {STALLED_AFTER:?}")))
+fn stalled(limit: Duration) -> HttpError {
+    HttpError::new(HttpErrorKind::Timeout, Words(format!("nothing moved for {limit:?}")))
 }
 
 /// A failure as the object store tells them apart, with what it comes from.
@@ -155,4 +168,72 @@ fn failed(error: &(dyn Error + 'static), is_connect: bool) -> HttpError {
     // What broke off may be asked again; only connecting may be, whatever was asked.
     let kind = if is_connect { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted };
     HttpError::new(kind, Words(innermost.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use object_store::PutPayload;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(300);
+    /// More than the kernel keeps for a server that does not read.
+    const BODY: usize = 32 << 20;
+
+    /// A server that takes up to `most` bytes of a request, pausing after each `pause_each`, and answers
+    /// one that it has taken whole with a body that breaks off.
+    async fn server(most: usize, pause_each: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let (mut taken, mut next) = (0, pause_each);
+            let mut bytes = vec![0; 256 << 10];
+            while taken < most {
+                taken += stream.read(&mut bytes).await.expect("a request");
+                if taken >= next {
+                    tokio::time::sleep(LIMIT / 3).await;
+                    next += pause_each;
+                }
+            }
+            if taken > BODY {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345";
+                stream.write_all(head).await.expect("it listens");
+            }
+            // Open, and silent.
+            std::future::pending::<()>().await;
+        });
+        address
+    }
+
+    async fn put(server: SocketAddr) -> Result<HttpResponse, HttpError> {
+        let connector = Connector { stalled_after: LIMIT };
+        let client = object_store::client::HttpConnector::connect(&connector, &ClientOptions::new())
+            .expect("a client");
+        let pieces: PutPayload = (0..BODY / 65_536).map(|_| Bytes::from(vec![1; 65_536])).collect();
+        let request = hyper::Request::put(format!("http://{server}/x")).body(HttpRequestBody::from(pieces));
+        client.execute(request.expect("a request")).await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_more_is_given_up() {
+        let failed = put(server(1 << 20, usize::MAX).await).await.expect_err("it stopped");
+        assert_eq!(failed.kind(), HttpErrorKind::Timeout);
+        assert!(failed.to_string().contains("nothing moved for 300ms"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_slow_is_waited_for_and_one_that_falls_silent_is_not() {
+        // Many times the limit in all.
+        let slow = server(BODY + 1, BODY / 10).await;
+        let begun = tokio::time::Instant::now();
+        let answer = put(slow).await.expect("it takes its time");
+        assert!(begun.elapsed() > LIMIT * 2, "{:?}", begun.elapsed());
+        let failed = answer.into_body().collect().await.expect_err("half of its body never comes");
+        assert_eq!(failed.kind(), HttpErrorKind::Timeout);
+    }
 }

@@ -66,8 +66,7 @@ impl Remote {
     /// # Errors
     /// When the endpoint is no URL.
     pub fn new(bucket: &Bucket, s3: &S3Config, (id, secret): (&str, &str)) -> Result<Self, Refused> {
-        let credential =
-            AwsCredential { key_id: id.to_owned(), secret_key: secret.to_owned(), token: None };
+        let credential = AwsCredential { key_id: id.to_owned(), secret_key: secret.to_owned(), token: None };
         let in_path = s3.names_bucket_in_path();
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(&bucket.name)
@@ -82,7 +81,7 @@ impl Remote {
                 max_retries: RETRIES,
                 retry_timeout: RETRY_FOR,
             })
-            .with_http_connector(Connector);
+            .with_http_connector(Connector::default());
         if let Some(endpoint) = &s3.endpoint {
             builder = builder.with_endpoint(endpoint_of(endpoint, &bucket.name, in_path)?);
         }
@@ -101,7 +100,10 @@ impl Remote {
         let own = location.strip_prefix("s3://").and_then(|rest| rest.strip_prefix(&self.bucket.name));
         let key = own.and_then(|rest| rest.strip_prefix('/'));
         let key = key.ok_or_else(|| {
-            Refused(format!("{location} is not in the bucket of record.storage, which is {}", self.bucket.name))
+            Refused(format!(
+                "{location} is not in the bucket of record.storage, which is {}",
+                self.bucket.name
+            ))
         })?;
         Path::parse(key).map_err(|error| Refused(error.to_string()))
     }
@@ -207,7 +209,10 @@ fn of_kind(media_type: &'static str) -> Attributes {
 
 /// In pieces, so that it is seen when the connection takes no more.
 fn payload(bytes: &Bytes) -> PutPayload {
-    (0..bytes.len()).step_by(PIECE_BYTES).map(|at| bytes.slice(at..bytes.len().min(at + PIECE_BYTES))).collect()
+    (0..bytes.len())
+        .step_by(PIECE_BYTES)
+        .map(|at| bytes.slice(at..bytes.len().min(at + PIECE_BYTES)))
+        .collect()
 }
 
 fn gone_is_fine(done: Result<(), Error>) -> Result<(), Refused> {
@@ -236,7 +241,11 @@ mod tests {
         let (bare, under) = (remote(""), remote("a/b"));
         assert_eq!(bare.location("x.wav"), "s3://calls/x.wav");
         assert_eq!(under.location("x.wav"), "s3://calls/a/b/x.wav");
-        assert_eq!(bare.key(&under.location("x.wav")), Ok(Path::from("a/b/x.wav")), "whatever the prefix is now");
+        assert_eq!(
+            bare.key(&under.location("x.wav")),
+            Ok(Path::from("a/b/x.wav")),
+            "whatever the prefix is now"
+        );
         for elsewhere in ["s3://other/x.wav", "s3://calls2/x.wav", "x.wav"] {
             assert!(bare.key(elsewhere).is_err(), "{elsewhere}");
         }

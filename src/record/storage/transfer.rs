@@ -201,9 +201,7 @@ impl Transfer {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    what: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(what).await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
