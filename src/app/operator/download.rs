@@ -144,6 +144,10 @@ impl Fetch<'_> {
                 .map_err(|error| Failure::other("the file cannot be written", &error))?;
             self.at += bytes.len() as u64;
             self.bar.set_position(self.at);
+            if end == Some(self.at) {
+                // Whatever happens to the connection now.
+                return Ok(None);
+            }
         }
     }
 }
