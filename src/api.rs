@@ -20,6 +20,7 @@ mod openapi;
 mod page;
 mod probe;
 mod recording;
+mod recordingfile;
 pub mod schema;
 mod stream;
 mod transcribe;
@@ -42,6 +43,7 @@ use uuid::Uuid;
 use crate::bridge::command::{Command, Refusal, Reply};
 use crate::control::ControlError;
 use crate::record::Folder;
+use crate::record::storage::{Counters, Remote};
 use crate::rng::Rng;
 use crate::store::{Store, Write};
 use crate::time::{Now, Timestamp};
@@ -78,8 +80,19 @@ pub struct ApiState {
     pub rng: Rng,
     /// Where the files of recordings are.
     pub recordings: Folder,
+    /// The storage that they are moved to, if any.
+    pub storage: Option<RecordingStorage>,
     /// Limits.
     pub settings: ApiSettings,
+}
+
+/// The storage that recordings are moved to.
+#[derive(Clone, Debug)]
+pub struct RecordingStorage {
+    /// Where files are read.
+    pub remote: Remote,
+    /// What is yet to be moved.
+    pub counters: Arc<Counters>,
 }
 
 /// The API's limits.
@@ -184,7 +197,8 @@ fn resources() -> Router<SharedState> {
         .route("/conferences/{id}/recording_resume", post(recs::resume))
         .route("/recordings", get(recs::list))
         .route("/recordings/{id}", get(recs::read).delete(recs::delete))
-        .route("/recordingfiles/{id}", get(recs::file))
+        .route("/recordings/{id}/files", get(recordingfile::files))
+        .route("/recordingfiles/{id}", get(recordingfile::file))
         .route("/conferences/{id}/transcribe_start", post(trans::start))
         .route("/conferences/{id}/transcribe_stop", post(trans::stop))
         .route("/transcribes", get(trans::list))

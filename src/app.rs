@@ -1,5 +1,6 @@
 //! The program: reads the command line and the configuration, starts the parts, ends them in order.
 
+mod backup;
 mod cli;
 mod demo;
 mod failure;
@@ -35,6 +36,9 @@ pub fn main() -> ExitCode {
         Subcommand::Load(options) => return load::load(&options),
         Subcommand::Floor(arguments) => floor(&arguments),
         Subcommand::Conference(arguments) => operator::conference(arguments),
+        Subcommand::Recording(arguments) => operator::recording(arguments),
+        Subcommand::Backup(options) => backup::backup(&options),
+        Subcommand::Restore(options) => backup::restore(&options),
     };
     match result {
         Ok(code) => code,

@@ -161,6 +161,37 @@ pub struct RecordConfig {
     pub keep: Option<Duration>,
     /// Bytes of recordings that are kept; `None` for as many as there are.
     pub max_bytes: Option<u64>,
+    /// Where finished recordings are moved; `None`: they stay in the data folder.
+    pub storage: Option<Bucket>,
+    /// How that storage is reached.
+    pub s3: S3Config,
+}
+
+/// A place in S3-compatible storage: `s3://name/prefix`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The bucket.
+    pub name: String,
+    /// What the keys of objects begin with, without a slash at either end; may be empty.
+    pub prefix: String,
+}
+
+/// `record.s3_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Config {
+    /// The server's URL; `None`: Amazon's of the region.
+    pub endpoint: Option<String>,
+    /// The region requests are signed for.
+    pub region: String,
+    /// Whether the bucket is named in the path rather than in the host; `None`: where an endpoint is set.
+    pub path_style: Option<bool>,
+}
+
+impl S3Config {
+    /// Whether the bucket is named in the path: as set, else exactly where the server is not Amazon's.
+    pub fn names_bucket_in_path(&self) -> bool {
+        self.path_style.unwrap_or(self.endpoint.is_some())
+    }
 }
 
 /// `[transcribe]`.
@@ -231,6 +262,10 @@ pub struct KeysConfig {
     pub admin_key: Option<String>,
     /// The key of the HTTP recogniser.
     pub transcribe: Option<String>,
+    /// Who we are to the recordings' storage.
+    pub s3_access_key_id: Option<String>,
+    /// What proves it.
+    pub s3_secret_access_key: Option<String>,
 }
 
 impl fmt::Debug for KeysConfig {
@@ -280,7 +315,13 @@ impl Default for Config {
             },
             flow: FlowConfig { allow_private: false },
             speech: SpeechConfig { voice_url: None },
-            record: RecordConfig { max_recordings: 1000, keep: None, max_bytes: None },
+            record: RecordConfig {
+                max_recordings: 1000,
+                keep: None,
+                max_bytes: None,
+                storage: None,
+                s3: S3Config { endpoint: None, region: "us-east-1".to_owned(), path_style: None },
+            },
             transcribe: TranscribeConfig {
                 models: PathBuf::from("models"),
                 threads: 2,
@@ -464,6 +505,21 @@ fn unknown(name: &str) -> String {
 
 /// What is wrong between values that are each good.
 fn conflict(config: &Config) -> Option<ConfigError> {
+    port_taken_twice(config).or_else(|| storage_without_keys(config))
+}
+
+fn storage_without_keys(config: &Config) -> Option<ConfigError> {
+    let keys = &config.keys;
+    let lacks = keys.s3_access_key_id.is_none() || keys.s3_secret_access_key.is_none();
+    (config.record.storage.is_some() && lacks).then(|| ConfigError {
+        place: Place::Together,
+        key: String::new(),
+        message: "record.storage needs the environment variables CONFAB_S3_ACCESS_KEY_ID and CONFAB_S3_SECRET_ACCESS_KEY"
+            .to_owned(),
+    })
+}
+
+fn port_taken_twice(config: &Config) -> Option<ConfigError> {
     let (sip, http) = (config.sip.listen, config.http.listen);
     let same_address = sip.ip() == http.ip() || sip.ip().is_unspecified() || http.ip().is_unspecified();
     (sip.port() == http.port() && sip.port() != 0 && same_address).then(|| ConfigError {

@@ -6,6 +6,7 @@ mod folder;
 mod ogg;
 pub mod retention;
 mod session;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 mod wav;
@@ -24,7 +25,7 @@ use crate::bridge::resource::Recording;
 use crate::id::RecordingId;
 use crate::net::clock::Clock;
 use crate::time::{Duration, Instant};
-pub use folder::{Folder, Part};
+pub use folder::{FOLDER, Folder, Part, media_type};
 use session::Session;
 pub use session::TRACKS_MAX;
 

@@ -7,6 +7,7 @@
 
 mod accesskey;
 mod audit;
+mod backup;
 mod bootstrap;
 mod customer;
 mod event;
@@ -17,6 +18,7 @@ mod page;
 mod pending;
 mod read;
 mod recording;
+mod recordingfile;
 #[cfg(test)]
 mod tests;
 mod transcribe;
@@ -42,6 +44,7 @@ pub use accesskey::{
     key_digest,
 };
 pub use audit::{AUDITS_KEPT, AUDITS_PER_CUSTOMER_MAX, AUDITS_TOTAL_MAX, Audit};
+pub use backup::copy_database;
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
@@ -57,11 +60,12 @@ pub use pending::{
 };
 pub use read::{Ended, Restored};
 pub use recording::EndedRecording;
+pub use recordingfile::{FileState, FilesDue, RecordingFile};
 pub use transcribe::TRANSCRIPTS_TOTAL_MAX;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
 /// The database's file in the data folder.
-const DATABASE_FILE: &str = "confab.db";
+pub const DATABASE_FILE: &str = "confab.db";
 /// Held locked while a server uses the data folder.
 const LOCK_FILE: &str = "confab.lock";
 /// Connections that read beside the one that writes.
@@ -84,6 +88,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "flows", include_str!("store/migrations/0003_flows.sql")),
     (5, "recordings", include_str!("store/migrations/0005_recordings.sql")),
     (6, "transcribes", include_str!("store/migrations/0006_transcribes.sql")),
+    (8, "recording_files", include_str!("store/migrations/0008_recording_files.sql")),
 ];
 
 /// Why the store could not do what was asked.
@@ -182,6 +187,8 @@ struct Inner {
     keys_generation: AtomicU64,
     /// Changes with it.
     keys_changed: watch::Sender<()>,
+    /// Changes when a recording has ended or was deleted.
+    files_changed: watch::Sender<()>,
     admin_digest: RwLock<Option<[u8; 32]>>,
     /// Keeps other servers out of the folder until the last handle is gone.
     _lock: File,
@@ -216,6 +223,7 @@ impl Store {
                 keys: DashMap::new(),
                 keys_generation: AtomicU64::new(0),
                 keys_changed: watch::channel(()).0,
+                files_changed: watch::channel(()).0,
                 admin_digest: RwLock::new(None),
                 _lock: lock,
             }),

@@ -35,6 +35,7 @@ pub(super) enum Reason {
     Draining,
     TimedOut,
     StoreUnavailable,
+    StorageUnavailable,
     Internal,
 }
 
@@ -70,6 +71,7 @@ impl Reason {
             Reason::Draining => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "SHUTTING_DOWN"),
             Reason::TimedOut => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "TIMED_OUT"),
             Reason::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "STORE_UNAVAILABLE"),
+            Reason::StorageUnavailable => (S::SERVICE_UNAVAILABLE, "UNAVAILABLE", "STORAGE_UNAVAILABLE"),
             Reason::Internal => (S::INTERNAL_SERVER_ERROR, "INTERNAL", "INTERNAL"),
         }
     }

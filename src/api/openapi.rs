@@ -11,8 +11,8 @@ use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::error::ErrorBody;
 use super::{
-    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording, stream,
-    transcribe, webhook, ws,
+    accesskey, activeflow, audit, conference, conferencecall, customer, flow, probe, recording,
+    recordingfile, stream, transcribe, webhook, ws,
 };
 
 /// The errors of a request that needs no key.
@@ -141,7 +141,7 @@ impl Modify for OptionalBodies {
         conference::list, conference::create, conference::read, conference::update, conference::delete,
         conference::regenerate_direct_hash,
         recording::start, recording::stop, recording::pause, recording::resume,
-        recording::list, recording::read, recording::delete, recording::file,
+        recording::list, recording::read, recording::delete, recordingfile::files, recordingfile::file,
         stream::open,
         transcribe::start, transcribe::stop, transcribe::list, transcribe::read, transcribe::end, transcribe::transcripts,
         conferencecall::list, conferencecall::read, conferencecall::eject,

@@ -31,6 +31,9 @@ pub struct Pong {
 pub struct Ready {
     /// Always `ready`.
     status: &'static str,
+    /// What an operator should know all the same, each in a sentence, such as recordings that wait to be
+    /// moved to storage.
+    notes: Vec<String>,
 }
 
 /// Whether the server is there.
@@ -49,7 +52,9 @@ pub(super) async fn health(State(shared): State<SharedState>, _: Anyone) -> Resu
         reasons.push("the store cannot write: changes are kept in memory (is the disk full?)".to_owned());
     }
     if reasons.is_empty() {
-        return Ok(Json(Ready { status: "ready" }));
+        let storage = shared.state.storage.as_ref();
+        let notes = storage.and_then(|storage| storage.counters.note()).into_iter().collect();
+        return Ok(Json(Ready { status: "ready", notes }));
     }
     let mut error = ApiError::new(Reason::NotReady, reasons.join("; "));
     error.details =

@@ -1,32 +1,22 @@
-//! `/v1.0/recordings` and their files, and the calls of a conference that start and stop them.
+//! `/v1.0/recordings`, and the calls of a conference that start and stop them.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_DISPOSITION, ETAG, IF_RANGE, RANGE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
-use tower::ServiceExt as _;
-use tower_http::services::ServeFile;
+use axum::extract::State;
 
 use super::auth::Owner;
 use super::body::{Fields, wrong};
 use super::error::{ApiError, Reason};
-use super::openapi::{ActErrors, ChangeErrors, FileErrors, ReadErrors};
-use super::page::{ListBody, PageParams, Params, PathId, parse_uuid, refresh};
+use super::openapi::{ActErrors, ChangeErrors, ReadErrors};
+use super::page::{ListBody, PageParams, Params, PathId, refresh};
 use super::schema::NewRecordingBody;
 use super::{Answer, Shared, SharedState, unexpected};
 use crate::bridge::command::{Command, NewRecording, RECORDING_MAX_S, Reply};
 use crate::bridge::resource::{Conference, Recording, RecordingFormat, RecordingStatus};
-use crate::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, RecordingId};
-use crate::record::Part;
+use crate::id::{ConferenceId, CustomerId, FlowId, RecordingId};
 use crate::store::EndedRecording;
-use crate::time::Timestamp;
 
 /// What a recording is called in messages.
-const WHAT: &str = "recording";
-/// What is appended to a recording's id for its marks.
-const MARKS_SUFFIX: &str = ".json";
+pub(super) const WHAT: &str = "recording";
 
 /// Starts to record the conference. Only one that is `progressing` and not being recorded (409); only so
 /// many in one conference and at once (429); the flow must be one of the customer's (400).
@@ -147,47 +137,7 @@ pub(super) async fn delete(
     }
 }
 
-/// Gives a recording's file. With `.json` after the id: the marks of its tracks, a JSON object a line.
-#[utoipa::path(get, path = "/v1.0/recordingfiles/{id}", tag = "recordings", params(
-    ("id" = String, Path, description = "The recording, with `.json` appended for its marks",
-        pattern = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(\.json)?$"),
-    ("track" = Option<Uuid>, Query, description = "Only what this conferencecall said, as WAV"),
-    ("Range" = Option<String>, Header, description = "Which bytes"),
-    ("If-Range" = Option<String>, Header, description = "The ETag that `Range` holds for"),
-), responses(
-    (status = 200, description = "The file", content((Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (String = "application/x-ndjson"))),
-    (status = 206, description = "A part of the file", content((Vec<u8> = "audio/wav"), (Vec<u8> = "audio/ogg"), (String = "application/x-ndjson"))),
-    FileErrors))]
-pub(super) async fn file(
-    State(shared): State<SharedState>,
-    Owner(customer): Owner,
-    Path(name): Path<String>,
-    params: Params,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let (id, wants_marks) = match name.strip_suffix(MARKS_SUFFIX) {
-        Some(id) => (id, true),
-        None => (name.as_str(), false),
-    };
-    let id = parse_uuid(id)
-        .map(RecordingId)
-        .ok_or_else(|| ApiError::field(Reason::InvalidPath, "id", "must be a hyphened UUID"))?;
-    let recording = shared.find_recording(customer, id).await?;
-    if recording.tm_delete != Timestamp::NEVER {
-        return Err(ApiError::no_such(WHAT));
-    }
-    if recording.status != RecordingStatus::Ended {
-        return Err(still_running());
-    }
-    let part = match params.uuid("track")? {
-        _ if wants_marks => Part::Marks,
-        Some(call) => Part::Track(ConferencecallId(call)),
-        None => Part::Mix(recording.format),
-    };
-    shared.serve_file(id, part, request.headers()).await
-}
-
-fn still_running() -> ApiError {
+pub(super) fn still_running() -> ApiError {
     ApiError::new(Reason::WrongStatus, "the recording has not ended; stop it first")
 }
 
@@ -223,43 +173,14 @@ impl Shared {
     }
 
     /// A recording of this customer: as it is now, or as it ended.
-    async fn find_recording(&self, customer: CustomerId, id: RecordingId) -> Result<Recording, ApiError> {
+    pub(super) async fn find_recording(
+        &self,
+        customer: CustomerId,
+        id: RecordingId,
+    ) -> Result<Recording, ApiError> {
         if let Some(live) = self.live_recordings(customer, vec![id]).await?.pop() {
             return Ok(live);
         }
         self.state.store.recording(customer, id).await?.ok_or_else(|| ApiError::no_such(WHAT))
-    }
-
-    /// Streams a file, or the part of it that is asked for (RFC 9110 §14).
-    async fn serve_file(&self, id: RecordingId, part: Part, asked: &HeaderMap) -> Result<Response, ApiError> {
-        let path = self.state.recordings.path(id, part);
-        let of_size = tokio::fs::metadata(&path).await.map(|file| file.len());
-        let Ok(size) = of_size else { return Err(ApiError::no_such("file of this recording")) };
-        // A file of an ended recording never changes.
-        let etag = format!("\"{id}-{size}\"");
-        let mut request = Request::new(Body::empty());
-        let holds = asked.get(IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == etag.as_bytes());
-        if let Some(range) = asked.get(RANGE).filter(|_| holds) {
-            request.headers_mut().insert(RANGE, range.clone());
-        }
-        let media_type = part.media_type();
-        let mime = media_type.parse().map_err(|_| ApiError::new(Reason::Internal, "internal error"))?;
-        let served = ServeFile::new_with_mime(&path, &mime).oneshot(request).await;
-        let mut response = served.into_response();
-        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Err(ApiError::new(
-                Reason::RangeNotSatisfiable,
-                format!("the file has {size} bytes; `Range` asks for others"),
-            ));
-        }
-        let headers = response.headers_mut();
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            headers.insert(ETAG, etag);
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
-            headers.insert(CONTENT_DISPOSITION, disposition);
-        }
-        Ok(response)
     }
 }

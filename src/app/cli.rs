@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand as ClapSubcommand};
 
-use super::operator::ConferenceArguments;
+use super::backup::{BackupOptions, RestoreOptions};
+use super::operator::{ConferenceArguments, RecordingArguments};
 use crate::config::{Sources, Value};
 use crate::load::floor::FloorOptions;
 use crate::load::{CallOptions, LoadOptions};
@@ -49,6 +50,12 @@ pub(super) enum Subcommand {
     Demo(ServeOptions),
     /// List, make, show, end and watch conferences of a running server
     Conference(ConferenceArguments),
+    /// List, start, stop, fetch and delete recordings of a running server
+    Recording(RecordingArguments),
+    /// Copy the data folder of a server, which may go on running
+    Backup(BackupOptions),
+    /// Put a backup back, into an empty data folder
+    Restore(RestoreOptions),
     /// Be a phone: dial a URI, speak, listen
     Call(CallOptions),
     /// Be thousands of phones and measure what comes back

@@ -11,7 +11,7 @@ use crate::net::clock::Clock;
 use crate::net::thread::{MediaThread, ThreadGauges};
 use crate::net::transport::{Counters, Transports};
 use crate::obs::{Exposition, Histogram, Metrics, log};
-use crate::record::{self, Recorder};
+use crate::record::{self, Recorder, storage};
 use crate::speech::recogniser::counters as speech_counters;
 use crate::speech::recogniser::service::Recogniser;
 use crate::store::Store;
@@ -138,6 +138,53 @@ fn recordings(exposition: &mut Exposition, counters: &record::Counters) {
             "confab_recordings_orders_dropped_total",
             "Orders that the recorder was too slow to take.",
             &counters.orders_dropped,
+        ),
+    ];
+    for (name, help, counter) in counted {
+        exposition.counter(name, help, read(counter));
+    }
+}
+
+/// Adds the storage that recordings are moved to.
+pub(super) fn register_storage(metrics: &Metrics, counters: &Arc<storage::Counters>) {
+    let counters = counters.clone();
+    metrics.register(move |exposition| stored(exposition, &counters));
+}
+
+/// What the owner of that storage counted.
+fn stored(exposition: &mut Exposition, counters: &storage::Counters) {
+    let works = if counters.fails.load(Ordering::Relaxed) { 0.0 } else { 1.0 };
+    exposition.gauge("confab_storage_works", "0 while the storage of recordings fails.", works);
+    let gauges = [
+        (
+            "confab_storage_files_waiting",
+            "Files of recordings yet to be uploaded.",
+            &counters.uploads_waiting,
+        ),
+        ("confab_storage_bytes_waiting", "Bytes of recordings yet to be uploaded.", &counters.bytes_waiting),
+        (
+            "confab_storage_deletions_waiting",
+            "Files of recordings yet to be deleted from storage.",
+            &counters.deletions_waiting,
+        ),
+        ("confab_storage_files_under_way", "Files of recordings being moved.", &counters.under_way),
+    ];
+    for (name, help, value) in gauges {
+        exposition.gauge(name, help, read(value) as f64);
+    }
+    let counted = [
+        ("confab_storage_files_uploaded_total", "Files of recordings uploaded.", &counters.uploaded),
+        ("confab_storage_bytes_uploaded_total", "Bytes of recordings uploaded.", &counters.uploaded_bytes),
+        (
+            "confab_storage_files_deleted_total",
+            "Files of recordings deleted from storage.",
+            &counters.deleted,
+        ),
+        ("confab_storage_failures_total", "Tries to move a file that failed.", &counters.failures),
+        (
+            "confab_storage_files_lost_total",
+            "Files of recordings that are neither in the data folder nor in storage.",
+            &counters.lost,
         ),
     ];
     for (name, help, counter) in counted {

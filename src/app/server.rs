@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::failure::{FAILED, Failure};
 use super::ready::Ready;
 use super::{gather, process, wiring};
-use crate::api::{self, ApiState, ControlAnswer, Health};
+use crate::api::{self, ApiState, ControlAnswer, Health, RecordingStorage};
 use crate::bridge::Bridge;
 use crate::bridge::recording::RecordReport;
 use crate::config::Config;
@@ -29,6 +29,7 @@ use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
 use crate::record::retention::Retention;
+use crate::record::storage::Storage;
 use crate::record::{self, Recorder};
 use crate::rng::Rng;
 use crate::speech::recogniser::service::Recogniser;
@@ -103,6 +104,7 @@ pub(super) struct Server {
     media: Vec<Arc<MediaThread>>,
     recorder: Recorder,
     retention: JoinHandle<()>,
+    storage: Option<Storage>,
     recogniser: Recogniser,
 }
 
@@ -208,8 +210,10 @@ impl Server {
 
         let retention = Retention { age: config.record.keep, bytes: config.record.max_bytes };
         let retention = tokio::spawn(retention.run(store.clone(), folder.clone(), clock));
-        let state =
+        let (storage, stored) = start_storage(&config, (&store, &folder), clock, &metrics)?.unzip();
+        let mut state =
             api_state(&config, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
+        state.storage = stored;
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
@@ -227,6 +231,7 @@ impl Server {
             media,
             recorder,
             retention,
+            storage,
             recogniser,
         })
     }
@@ -260,9 +265,12 @@ impl Server {
             recorder,
             recogniser,
             retention,
+            storage,
             ..
         } = self;
         retention.abort();
+        // What is under way is tried again at the next start.
+        drop(storage);
         let finish = async move {
             // An error is a panic, which was logged; what follows must happen all the same.
             let _ = bridge.await;
@@ -358,6 +366,24 @@ fn deliver_recorded(inbox: &mpsc::Sender<Inbound>, report: RecordReport) -> Resu
     }
 }
 
+/// Starts to move recordings to storage, if one is configured; also gives what the API reads there.
+fn start_storage(
+    config: &Config,
+    (store, folder): (&Store, &record::Folder),
+    clock: Clock,
+    metrics: &Metrics,
+) -> Result<Option<(Storage, RecordingStorage)>, Failure> {
+    let remote = || {
+        wiring::storage(config).map_err(|error| Failure::other("recordings' storage cannot be used", &error))
+    };
+    let (Some(writes), Some(reads)) = (remote()?, remote()?) else { return Ok(None) };
+    let storage = Storage::start(store.clone(), folder.clone(), writes, clock)
+        .map_err(|error| Failure::other("the thread for recordings' storage cannot be started", &error))?;
+    gather::register_storage(metrics, &storage.counters);
+    let stored = RecordingStorage { remote: reads, counters: storage.counters.clone() };
+    Ok(Some((storage, stored)))
+}
+
 /// What the API works with.
 fn api_state(
     config: &Config,
@@ -386,6 +412,7 @@ fn api_state(
         clock: Arc::new(move || clock.both()),
         rng,
         recordings,
+        storage: None,
         settings: wiring::api(config),
     }
 }

@@ -15,6 +15,7 @@ use crate::media::playout::PlayoutSettings;
 use crate::net::media::{Backend, PortsError, RtpPorts};
 use crate::net::{http, transport};
 use crate::plane::RingCadence;
+use crate::record::storage::{Refused, Remote};
 use crate::rng::Rng;
 use crate::speech::recogniser::http::{self as http_engine, HttpEngine, HttpEngineSettings};
 use crate::speech::recogniser::models;
@@ -94,6 +95,16 @@ pub(super) fn speech_engine(config: &Config, runtime: Handle) -> MakeEngine {
         let engine = Moonshine::load(&config.models, config.threads).map_err(|error| error.to_string())?;
         Ok(Box::new(engine))
     })
+}
+
+/// The storage that recordings are moved to, if one is configured. Each runtime wants its own.
+///
+/// # Errors
+/// When its endpoint is no URL.
+pub(super) fn storage(config: &Config) -> Result<Option<Remote>, Refused> {
+    let keys = (config.keys.s3_access_key_id.as_deref(), config.keys.s3_secret_access_key.as_deref());
+    let (Some(bucket), (Some(id), Some(secret))) = (&config.record.storage, keys) else { return Ok(None) };
+    Remote::new(bucket, &config.record.s3, (id, secret)).map(Some)
 }
 
 /// The API's limits; a burst is twice what one second allows.

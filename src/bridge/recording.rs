@@ -133,6 +133,13 @@ impl Recordings {
         [self.started_total, self.given_up_total]
     }
 
+    /// A recording has ended: the flow it names is to run.
+    fn flow_is_due(&mut self, ended: &Recording) {
+        if !ended.on_end_flow_id.is_nil() {
+            self.flows_due.push((ended.customer_id, ended.reference_id, ended.on_end_flow_id));
+        }
+    }
+
     /// The recordings of a conference that have not ended.
     fn of(&self, conference: ConferenceId) -> impl Iterator<Item = &LiveRecording> {
         self.live.values().filter(move |of| of.resource.reference_id == conference)
@@ -155,6 +162,7 @@ impl Bridge {
             recording.tm_end = Some(recording.tm_start.map_or(now.wall, |start| start.plus(length)));
             recording.tm_update = now.wall;
             self.keep_and_tell_recording(now, &recording, Some("recording_finished"));
+            self.recordings.flow_is_due(&recording);
         }
         for conference in self.conferences.values_mut() {
             if !conference.resource.recording_id.is_nil() {
@@ -390,13 +398,12 @@ impl Bridge {
         resource.tm_end = Some(now.wall);
         resource.tm_update = now.wall;
         let level = if fault.is_empty() { Level::Info } else { Level::Error };
-        let text = format!("recording {id} ended after {} ms: {}", resource.duration_ms, resource.cause);
+        let why = if resource.cause.is_empty() { String::new() } else { format!(": {}", resource.cause) };
+        let text = format!("recording {id} ended after {} ms{why}", resource.duration_ms);
         let conference = resource.reference_id;
         self.journal.note(level, conference, text);
         self.keep_and_tell_recording(now, &resource, Some("recording_finished"));
-        if !resource.on_end_flow_id.is_nil() {
-            self.recordings.flows_due.push((resource.customer_id, conference, resource.on_end_flow_id));
-        }
+        self.recordings.flow_is_due(&resource);
         self.end_if_empty(now, conference);
     }
 

@@ -57,6 +57,7 @@ impl Bridge {
             }
         }
         self.close_cut_off_recordings(now);
+        self.start_recording_end_flows(now, &mut NoPorts);
         for id in live {
             self.go_on(now, id);
         }

@@ -3,7 +3,7 @@
 
 use super::ring::RingCountry;
 use super::value::Value;
-use super::{Config, IoBackend, LogFormat, LogLevel};
+use super::{Bucket, Config, IoBackend, LogFormat, LogLevel};
 
 /// The most calls one process may be set to hold; the RTP port range ends earlier.
 pub const CALLS_LIMIT: i64 = 100_000;
@@ -23,6 +23,12 @@ const DOMAIN_LENGTH_MAX: usize = 253;
 const MODEL_LENGTH_MAX: usize = 128;
 /// The longest bearer token.
 const BEARER_LENGTH_MAX: usize = 512;
+/// How long the name of a bucket is.
+const BUCKET_LENGTH: std::ops::RangeInclusive<usize> = 3..=63;
+/// The longest prefix of objects' keys.
+const PREFIX_LENGTH_MAX: usize = 512;
+/// The longest name of a region.
+const REGION_LENGTH_MAX: usize = 64;
 /// `vb_` and 32 characters.
 const ACCESSKEY_LENGTH: usize = 35;
 /// An admin key shorter than this can be guessed.
@@ -367,6 +373,44 @@ impl Key {
             },
         ),
         key(
+            "record.storage",
+            "CONFAB_RECORD_STORAGE",
+            None,
+            "",
+            "S3-compatible storage that finished recordings are moved to: s3://BUCKET/PREFIX. Empty: they stay in the data folder.",
+            |c, v| bucket(v.text()?).map(|value| c.record.storage = value),
+        ),
+        key(
+            "record.s3_endpoint",
+            "CONFAB_RECORD_S3_ENDPOINT",
+            None,
+            "",
+            "URL of the storage's server. Empty: Amazon's of the region.",
+            |c, v| url(v.text()?).map(|value| c.record.s3.endpoint = value),
+        ),
+        key(
+            "record.s3_region",
+            "CONFAB_RECORD_S3_REGION",
+            None,
+            "us-east-1",
+            "Region that requests to the storage are signed for.",
+            |c, v| region(v.text()?).map(|value| c.record.s3.region = value),
+        ),
+        key(
+            "record.s3_path_style",
+            "CONFAB_RECORD_S3_PATH_STYLE",
+            None,
+            "auto",
+            "Whether the bucket is named in the path rather than in the host: true, false, or auto (true with an endpoint).",
+            |c, v| {
+                c.record.s3.path_style = match v {
+                    Value::Text(text) | Value::String(text) if text.trim() == "auto" => None,
+                    _ => Some(v.boolean().map_err(|_| "must be true, false or \"auto\"")?),
+                };
+                Ok(())
+            },
+        ),
+        key(
             "transcribe.models",
             "CONFAB_TRANSCRIBE_MODELS",
             None,
@@ -459,6 +503,24 @@ impl Key {
             |c, v| bearer(v.text()?).map(|value| c.keys.transcribe = value),
         )
         .secret(),
+        key(
+            "keys.s3_access_key_id",
+            "CONFAB_S3_ACCESS_KEY_ID",
+            None,
+            "",
+            "Access key id for the recordings' storage; from the environment only.",
+            |c, v| from_environment(v).map(|value| c.keys.s3_access_key_id = value),
+        )
+        .secret(),
+        key(
+            "keys.s3_secret_access_key",
+            "CONFAB_S3_SECRET_ACCESS_KEY",
+            None,
+            "",
+            "Secret access key for the recordings' storage; from the environment only.",
+            |c, v| from_environment(v).map(|value| c.keys.s3_secret_access_key = value),
+        )
+        .secret(),
     ];
 
     /// The option of this name in the file.
@@ -540,6 +602,51 @@ fn bearer(text: &str) -> Result<Option<String>, String> {
         return Err(format!("must be up to {BEARER_LENGTH_MAX} printable ASCII characters without blanks"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// A credential that must not lie in a file; empty for none.
+fn from_environment(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Err("is taken from the environment only".to_owned()),
+        _ => bearer(value.text()?),
+    }
+}
+
+/// `s3://BUCKET/PREFIX`; empty for none.
+fn bucket(text: &str) -> Result<Option<Bucket>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let place = text.strip_prefix("s3://").ok_or("must be s3://BUCKET or s3://BUCKET/PREFIX")?;
+    let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let holds = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    if !BUCKET_LENGTH.contains(&name.len()) || !name.bytes().all(holds) {
+        return Err(format!(
+            "the bucket {name:?} must be 3 to 63 lower-case letters, digits, dots or hyphens"
+        ));
+    }
+    let prefix = prefix.trim_matches('/');
+    let part_holds =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(in_prefix);
+    if prefix.len() > PREFIX_LENGTH_MAX || !(prefix.is_empty() || prefix.split('/').all(part_holds)) {
+        return Err(format!(
+            "the prefix {prefix:?} must be letters, digits, -, _, . and / between parts, up to {PREFIX_LENGTH_MAX} bytes"
+        ));
+    }
+    Ok(Some(Bucket { name: name.to_owned(), prefix: prefix.to_owned() }))
+}
+
+/// Whether a byte may stand in a prefix: what no part of a URL or signature has to escape.
+fn in_prefix(byte: u8) -> bool {
+    plain(byte) || byte == b'.'
+}
+
+/// The name of a region, such as `eu-central-1`.
+fn region(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > REGION_LENGTH_MAX || !text.bytes().all(plain) {
+        return Err(format!("must be 1 to {REGION_LENGTH_MAX} letters, digits, - or _ such as eu-central-1"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Host names as they stand in a URI (RFC 3261 §25.1 `hostname`), in lower case.
@@ -634,6 +741,35 @@ mod tests {
         }
         assert!(domains(&Value::List(vec![])).is_err());
         assert!(domains(&Value::List(vec!["a".to_owned(); DOMAINS_LIMIT + 1])).is_err());
+    }
+
+    #[test]
+    fn a_place_in_storage_is_a_bucket_and_a_prefix() {
+        let place =
+            |name: &str, prefix: &str| Ok(Some(Bucket { name: name.to_owned(), prefix: prefix.to_owned() }));
+        assert_eq!(bucket(""), Ok(None));
+        assert_eq!(bucket("s3://calls"), place("calls", ""));
+        assert_eq!(bucket("s3://calls.example/eu/Node-1/"), place("calls.example", "eu/Node-1"));
+        for wrong in [
+            "calls",
+            "s3://",
+            "s3://ab",
+            "s3://Calls",
+            "s3://calls/a//b",
+            "s3://calls/../b",
+            "s3://calls/a b",
+        ] {
+            assert!(bucket(wrong).is_err(), "{wrong}");
+        }
+        assert!(region("eu-central-1").is_ok() && region("").is_err() && region("a b").is_err());
+    }
+
+    #[test]
+    fn the_storages_credentials_come_from_the_environment_only() {
+        let secret = "s3cr3t/+";
+        assert_eq!(from_environment(&Value::Text(secret.to_owned())), Ok(Some(secret.to_owned())));
+        assert!(from_environment(&Value::String(secret.to_owned())).is_err());
+        assert_eq!(from_environment(&Value::String(String::new())), Ok(None));
     }
 
     #[test]

@@ -126,6 +126,29 @@ fn sip_and_http_cannot_share_a_tcp_port() {
 }
 
 #[test]
+fn storage_needs_credentials_which_are_not_shown() {
+    let mut sources = Sources { set: vec!["record.storage=s3://calls/eu".into()], ..Sources::default() };
+    let told = resolve(&sources).expect_err("planted")[0].to_string();
+    assert!(told.contains("CONFAB_S3_ACCESS_KEY_ID and CONFAB_S3_SECRET_ACCESS_KEY"), "{told}");
+    sources.env = env("CONFAB_S3_ACCESS_KEY_ID", "an-id");
+    assert!(resolve(&sources).is_err());
+    sources.env.extend(env("CONFAB_S3_SECRET_ACCESS_KEY", "very/secret"));
+    let config = resolve(&sources).expect("good").config;
+    assert!(!config.record.s3.names_bucket_in_path(), "Amazon's own");
+    assert!(!format!("{config:?}").contains("secret"));
+    sources.set.push("record.s3_endpoint=http://127.0.0.1:9000".into());
+    assert!(resolve(&sources).expect("good").config.record.s3.names_bucket_in_path());
+    sources.set.push("keys.s3_secret_access_key=x".into());
+    assert!(resolve(&sources).is_err(), "every user could read it");
+    sources.set.pop();
+    sources.file = Some("[keys]\ns3_secret_access_key = \"x\"\n".to_owned());
+    assert_eq!(
+        resolve(&sources).expect_err("planted")[0].to_string(),
+        "line 2: keys.s3_secret_access_key: is taken from the environment only"
+    );
+}
+
+#[test]
 fn metrics_are_open_only_on_loopback_unless_set() {
     let mut http = Config::default().http;
     assert!(http.metrics_need_no_key());

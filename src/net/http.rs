@@ -117,13 +117,8 @@ impl HttpClient {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.timeout));
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(tls()?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -164,8 +159,12 @@ impl HttpClient {
         }
     }
 
-    /// Asks one server, if it may be asked.
-    async fn ask(&self, request: Request<Bytes>) -> Result<Response<Incoming>, Failure> {
+    /// Asks one server, if it may be asked; redirects are answers like others, and the body is for the
+    /// caller to read. Takes what time it takes.
+    ///
+    /// # Errors
+    /// When there is no answer, or from where it must not be.
+    pub async fn ask(&self, request: Request<Bytes>) -> Result<Response<Incoming>, Failure> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         // A host that is an address is not resolved, so the resolver cannot refuse it.
         let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
@@ -192,6 +191,18 @@ impl HttpClient {
         answer.body = body.freeze();
         Ok(answer)
     }
+}
+
+/// TLS to servers with the certificates of Mozilla's list.
+///
+/// # Errors
+/// When the TLS library has no protocol in common with itself, which no build has.
+pub fn tls() -> Result<ClientConfig, rustls::Error> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// What the client's error comes from, in words for the owner of the URI.

@@ -10,7 +10,7 @@ use crate::bridge::resource::RecordingFormat;
 use crate::id::{ConferencecallId, RecordingId};
 
 /// The folder's name within the data folder.
-const NAME: &str = "recordings";
+pub const FOLDER: &str = "recordings";
 
 /// A file of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +24,9 @@ pub enum Part {
 }
 
 impl Part {
-    /// The file's media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Part::Mix(RecordingFormat::Ogg) => "audio/ogg",
-            Part::Mix(RecordingFormat::Wav) | Part::Track(_) => "audio/wav",
-            Part::Marks => "application/x-ndjson",
-        }
+    /// The name of such a file of a recording.
+    pub fn name(self, recording: RecordingId) -> String {
+        format!("{recording}.{}", self.suffix())
     }
 
     fn suffix(self) -> String {
@@ -40,6 +36,15 @@ impl Part {
             Part::Track(call) => format!("{call}.wav"),
             Part::Marks => "json".to_owned(),
         }
+    }
+}
+
+/// The media type of a file of a recording, by its name.
+pub fn media_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("ogg") => "audio/ogg",
+        Some("wav") => "audio/wav",
+        _ => "application/x-ndjson",
     }
 }
 
@@ -56,14 +61,37 @@ impl Folder {
     /// What the system says.
     pub fn open(data: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let path = data.join(NAME);
+        let path = data.join(FOLDER);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         Ok(Self { path })
     }
 
     /// Where a file of a recording is.
     pub fn path(&self, recording: RecordingId, part: Part) -> PathBuf {
-        self.path.join(format!("{recording}.{}", part.suffix()))
+        self.file(&part.name(recording))
+    }
+
+    /// Where a file of this name is.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Every file of these recordings, with its name and size in bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sizes(&self, recordings: &[RecordingId]) -> io::Result<Vec<(RecordingId, String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let of = name.split('.').next().and_then(|id| id.parse().ok());
+            if let Some(recording) = of.filter(|id| recordings.contains(id)) {
+                files.push((recording, name, entry.metadata()?.len()));
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// Makes a file of a recording.

@@ -69,7 +69,7 @@ impl Store {
         rows.iter().map(recording).collect()
     }
 
-    /// Deletes a recording that has ended: sets `tm_delete`. Changes nothing when it is deleted already.
+    /// Deletes a recording that has ended: sets `tm_delete`; its files in storage are to go. Changes nothing when it is deleted already.
     pub async fn delete_recording(
         &self,
         customer: CustomerId,
@@ -93,7 +93,12 @@ impl Store {
         recording.tm_delete = now;
         recording.tm_update = now;
         upsert(&mut batch, &recording).await?;
+        query("UPDATE recording_files SET state = 'going', attempts = 0, failure = '', tm_next = 0 WHERE recording_id = ?1")
+            .bind(id.to_string())
+            .execute(&mut *batch)
+            .await?;
         batch.commit().await?;
+        self.inner.files_changed.send_replace(());
         Ok(EndedRecording::Deleted(Box::new(recording)))
     }
 

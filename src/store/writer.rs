@@ -19,7 +19,7 @@ use super::read::{conference_status, conference_type, conferencecall_status};
 use super::{Store, count, event, flow, recording, transcribe};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
-use crate::bridge::resource::Conferencecall;
+use crate::bridge::resource::{Conferencecall, RecordingStatus};
 use crate::time::Timestamp;
 
 /// Writes that wait for the writer; beyond it the control task waits.
@@ -251,6 +251,9 @@ impl Writer {
         count(&inner.counts.changes, self.pending.len() as u64);
         for pending in &self.pending.events {
             inner.feed.tell(pending);
+        }
+        if self.pending.recordings.values().any(|recording| recording.status == RecordingStatus::Ended) {
+            inner.files_changed.send_replace(());
         }
         self.pending.clear();
         if self.retry.take().is_some() {

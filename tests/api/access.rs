@@ -28,7 +28,7 @@ async fn every_operation_but_the_open_ones_refuses_a_request_without_a_valid_key
             assert!(answer.headers.contains_key("www-authenticate"));
         }
     }
-    assert_eq!(keyed, 49);
+    assert_eq!(keyed, 50);
 }
 
 #[tokio::test]

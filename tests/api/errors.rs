@@ -176,7 +176,7 @@ async fn a_request_id_is_repeated_where_fit_and_made_where_not() {
 #[tokio::test]
 async fn health_says_why_not() {
     let api = Api::new().await;
-    assert_eq!(api.ask("GET", "/health").send().await.json, json!({"status": "ready"}));
+    assert_eq!(api.ask("GET", "/health").send().await.json, json!({"status": "ready", "notes": []}));
     api.health.lock().expect("health").push("draining".to_owned());
     let answer = api.ask("GET", "/health").send().await;
     assert_eq!(answer.reason(), (503, "NOT_READY"));

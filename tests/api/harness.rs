@@ -194,6 +194,7 @@ impl Api {
             clock,
             rng,
             recordings: Folder::open(&folder.0).expect("a folder"),
+            storage: None,
             settings,
         };
         let router = router(state);

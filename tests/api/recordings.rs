@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use confab::bridge::command::Refusal;
 use confab::record::retention::Retention;
+use confab::store::FileState;
 use confab::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -65,6 +66,10 @@ async fn a_recording_is_started_shown_stopped_fetched_and_deleted() {
         (404, "RESOURCE_NOT_FOUND")
     );
     assert_eq!(api.recording_files(), 2);
+    let listed = api.own("GET", &format!("{path}/files"), None).await.json;
+    let told = |name: String, media_type: &str, size_bytes: usize| json!({"name": name, "track": NIL, "media_type": media_type, "size_bytes": size_bytes, "state": "local", "attempts": 0});
+    let (marks, mix) = (format!("{id}.json"), format!("{id}.ogg"));
+    assert_eq!(listed["result"], json!([told(marks, "application/x-ndjson", 9), told(mix, "audio/ogg", 14)]));
     let deleted = api.own("DELETE", &path, None).await.json;
     assert_ne!(deleted["tm_delete"], json!("9999-01-01 00:00:00.000000"));
     assert_eq!(api.recording_files(), 0);
@@ -92,6 +97,44 @@ async fn a_file_comes_in_the_parts_that_are_asked_for() {
         "another file: all of it"
     );
     assert_eq!(part(&api, &id, "bytes=10-", None).await.reason(), (416, "RANGE_NOT_SATISFIABLE"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_in_storage_is_not_taken_for_one_that_is_not_there() {
+    let api = Api::new().await;
+    let (_, id) = recorded(&api, json!({})).await;
+    api.end_recording(&id, b"0123456789", "").await;
+    let recording = id.parse().expect("an id");
+    assert_eq!(api.store.recordings_to_list(9).await.expect("read"), [recording]);
+    let name = format!("{id}.wav");
+    let row = (name.clone(), format!("s3://calls/{name}"), 10);
+    api.store.list_files(recording, &[row]).await.expect("listed");
+    assert!(api.store.recordings_to_list(9).await.expect("read").is_empty());
+    std::fs::remove_file(api.recordings().file(&name)).expect("it is there");
+    let file = format!("/v1.0/recordingfiles/{id}");
+    // This server has no storage configured any more.
+    let answer = api.own("GET", &file, None).await;
+    assert_eq!(answer.reason(), (503, "STORAGE_UNAVAILABLE"));
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(part(&api, &id, "bytes=10-", None).await.reason(), (416, "RANGE_NOT_SATISFIABLE"));
+    let listed = api.own("GET", &format!("/v1.0/recordings/{id}/files"), None).await.json;
+    assert!(
+        listed["result"].as_array().expect("rows").iter().any(|file| file["state"] == "waiting"),
+        "{listed}"
+    );
+    let (_, key) = api.other_customer().await;
+    let others = api.keyed(&key, "GET", &format!("/v1.0/recordings/{id}/files"), None).await;
+    assert_eq!(others.reason(), (404, "RESOURCE_NOT_FOUND"));
+    let due = api.store.due_files(Timestamp::from_micros(1), 9).await.expect("read");
+    api.store.file_failed(&due[0], "503", Timestamp::from_micros(5)).await.expect("kept");
+    assert!(api.store.due_files(Timestamp::from_micros(4), 9).await.expect("read").is_empty());
+    let due = api.store.due_files(Timestamp::from_micros(5), 9).await.expect("read");
+    assert_eq!((due[0].attempts, due[0].failure.as_str()), (1, "503"));
+    api.own("DELETE", &format!("/v1.0/recordings/{id}"), None).await;
+    // Its upload ends only now: the object goes all the same.
+    api.store.file_stored(&due[0]).await.expect("kept");
+    let due = api.store.due_files(Timestamp::from_micros(5), 9).await.expect("read");
+    assert_eq!((due.len(), due[0].state), (1, FileState::Going));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::scenes::{LATER, SOON, timeout_of, uri_of};
 use crate::support::message::sdp;
-use crate::support::{PhoneId, Sim, Stage};
+use crate::support::{PhoneId, Recorder, Sim, Stage};
 use crate::truth::{assert_events_tell_all, assert_nothing_left};
 
 const A: &str = "11111111-1111-4111-8111-111111111111";
@@ -467,6 +467,23 @@ fn a_flow_records_its_conference_as_the_rest_call_does() {
     sim.run(SOON);
     let run = &runs(&sim, FlowStage::RecordingEnd)[0];
     assert_eq!((run.flow_id, run.status), (at_end.id, ActiveflowStatus::Ended));
+}
+
+#[test]
+fn a_recording_that_a_kill_cut_off_runs_its_flow_after_the_restart() {
+    let mut sim = Sim::new(21);
+    let at_end =
+        sim.create_flow(json!([{"type": "variable_set", "option": {"key": "over", "value": "yes"}}]));
+    let conference = sim.create(ConferenceType::Conference);
+    let new = NewRecording { on_end_flow_id: at_end.id, ..NewRecording::default() };
+    let customer = sim.customer;
+    sim.command(Command::StartRecording { customer, id: conference.id, new });
+    sim.restart(Duration::from_secs(3), Recorder::default());
+    let run = &runs(&sim, FlowStage::RecordingEnd)[0];
+    assert_eq!((run.flow_id, run.status), (at_end.id, ActiveflowStatus::Ended));
+    assert_eq!(run.conference_id, conference.id);
+    sim.restart(Duration::from_secs(3), Recorder::default());
+    assert_eq!(runs(&sim, FlowStage::RecordingEnd).len(), 1, "once");
 }
 
 #[test]

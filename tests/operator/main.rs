@@ -2,6 +2,7 @@
 
 #[path = "../real_clients/http.rs"]
 mod http;
+mod recordings;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -36,8 +37,8 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Server {
-        let data = std::env::temp_dir().join(format!("confab-operator-{}", std::process::id()));
+    fn start(name: &str) -> Server {
+        let data = std::env::temp_dir().join(format!("confab-operator-{name}-{}", std::process::id()));
         let mut child = confab()
             .args(["serve", "--sip", "127.0.0.1:0", "--http", "127.0.0.1:0", "--media-threads", "1"])
             .args(["--log", "warn", "--set", "webhook.allow_private=true"])
@@ -56,8 +57,13 @@ impl Server {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
+        self.run_at(self.http, arguments)
+    }
+
+    /// The same, for a server that is reached at another place.
+    fn run_at(&self, place: SocketAddr, arguments: &[&str]) -> Output {
         let mut command = confab();
-        command.arg("conference").args(arguments).args(["--http", &self.http.to_string()]);
+        command.args(arguments).args(["--http", &place.to_string()]);
         command.output().expect("it runs")
     }
 
@@ -118,20 +124,20 @@ fn receiver() -> (String, mpsc::Receiver<Value>) {
 
 #[test]
 fn a_conference_is_made_watched_and_ended_and_the_webhook_tells_the_same() {
-    let server = Server::start();
+    let server = Server::start("conference");
     let (uri, told) = receiver();
     let customers = server.admin("GET", "/customers", &json!({}));
     let customer = customers["result"][0]["id"].as_str().expect("an id").to_owned();
     server.admin("PUT", &format!("/customers/{customer}"), &json!({"webhook_uri": uri}));
 
-    let made = server.json(&["create", "--name", "stand\u{1b}up", "--timeout", "3600"]);
+    let made = server.json(&["conference", "create", "--name", "stand\u{1b}up", "--timeout", "3600"]);
     let id = made["id"].as_str().expect("an id");
     assert_eq!((&made["timeout"], &made["status"]), (&json!(3600), &json!("progressing")));
-    assert_eq!(server.json(&["list"])[0]["id"], id);
-    let listed = server.said(&["list", "--type", "conference"]);
+    assert_eq!(server.json(&["conference", "list"])[0]["id"], id);
+    let listed = server.said(&["conference", "list", "--type", "conference"]);
     assert!(listed.starts_with("ID ") && listed.contains("stand up") && listed.contains(id), "{listed}");
-    assert_eq!(server.json(&["list", "--status", "terminated"]), json!([]));
-    let shown = server.said(&["show", id]);
+    assert_eq!(server.json(&["conference", "list", "--status", "terminated"]), json!([]));
+    let shown = server.said(&["conference", "show", id]);
     assert!(shown.contains(made["direct_hash"].as_str().expect("a hash")), "{shown}");
 
     let watch = confab()
@@ -149,7 +155,7 @@ fn a_conference_is_made_watched_and_ended_and_the_webhook_tells_the_same() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("it runs");
-    assert_eq!(server.json(&["end", id])["status"], "terminated");
+    assert_eq!(server.json(&["conference", "end", id])["status"], "terminated");
     let watched = watch.wait_with_output().expect("it ends with the conference");
     assert!(watched.status.success());
     let watched: Vec<Value> = String::from_utf8(watched.stdout)
@@ -163,7 +169,7 @@ fn a_conference_is_made_watched_and_ended_and_the_webhook_tells_the_same() {
     let by_webhook: Vec<Value> =
         watched.iter().map(|_| told.recv_timeout(LIMIT).expect("a webhook")).collect();
     assert_eq!(by_webhook, watched);
-    let again = server.said(&["watch", id, "--after", "0"]);
+    let again = server.said(&["conference", "watch", id, "--after", "0"]);
     assert_eq!(again.lines().count(), watched.len(), "{again}");
 }
 

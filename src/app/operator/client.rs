@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request};
+use http_body_util::{BodyExt as _, Collected};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_RANGE, RANGE};
+use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use super::options::Connection;
@@ -49,29 +51,53 @@ impl Client {
 
     /// Makes a call of `/v1.0` and gives its answer.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let mut request = Request::new(body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string())));
+        let mut request = self.request(path)?;
+        *request.body_mut() = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         *request.method_mut() = method;
-        *request.uri_mut() = format!("{}/v1.0{path}", self.base).parse().map_err(|_| self.wrong_place())?;
-        request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer =
             self.http.send(request).await.map_err(|failure| self.unreachable(&failure.to_string()))?;
         let status = answer.status;
         let body = answer.whole().map_err(|failure| self.unreachable(&failure.to_string()))?;
-        let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(json);
+            return Ok(serde_json::from_slice(&body).unwrap_or(Value::Null));
         }
-        let error = &json["error"];
-        let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
-        let message = match text("message") {
-            message if message.is_empty() => format!("the server answered {status}; is it confab?"),
-            message => format!("refused: {message}"),
-        };
-        let id = text("request_id");
-        let next =
-            if id.is_empty() { Vec::new() } else { vec![format!("the server's log has it as request {id}")] };
-        Err(Failure::advice(message, next))
+        Err(refused(status, &body))
+    }
+
+    /// Asks for a file of `/v1.0`, from byte `from` on if it still has the tag `etag`; the body is for the
+    /// caller to read. `Err` within: no answer this time.
+    pub async fn open(
+        &self,
+        path: &str,
+        part: Option<(u64, &HeaderValue)>,
+    ) -> Result<Result<Response<Incoming>, String>, Failure> {
+        let mut request = self.request(path)?;
+        if let Some((from, etag)) = part {
+            let range = HeaderValue::from_str(&format!("bytes={from}-")).map_err(|_| self.wrong_place())?;
+            request.headers_mut().insert(RANGE, range);
+            request.headers_mut().insert(IF_RANGE, etag.clone());
+        }
+        match tokio::time::timeout(TIMEOUT, self.http.ask(request)).await {
+            Ok(Ok(answer)) if answer.status().is_success() => Ok(Ok(answer)),
+            Ok(Ok(answer)) => {
+                let status = answer.status();
+                let body = answer.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    return Ok(Err(refused(status, &body).to_string()));
+                }
+                Err(refused(status, &body))
+            }
+            Ok(Err(failure)) => Ok(Err(failure.to_string())),
+            Err(_) => Ok(Err(format!("no answer within {TIMEOUT:?}"))),
+        }
+    }
+
+    fn request(&self, path: &str) -> Result<Request<Bytes>, Failure> {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = format!("{}/v1.0{path}", self.base).parse().map_err(|_| self.wrong_place())?;
+        request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
+        Ok(request)
     }
 
     /// No server there.
@@ -85,6 +111,21 @@ impl Client {
         let next = vec!["--http takes ADDR:PORT or a URL such as https://confab.example".to_owned()];
         Failure::advice(format!("{:?} is not where a server can be", self.base), next)
     }
+}
+
+/// What an error of the API means to a person.
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let error = &json["error"];
+    let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+    let message = match text("message") {
+        message if message.is_empty() => format!("the server answered {status}; is it confab?"),
+        message => format!("refused: {message}"),
+    };
+    let id = text("request_id");
+    let next =
+        if id.is_empty() { Vec::new() } else { vec![format!("the server's log has it as request {id}")] };
+    Failure::advice(message, next)
 }
 
 /// The base of URLs. What a server listens on is understood too: every address is reached at loopback.

@@ -64,7 +64,7 @@ pub(super) fn path(id: &str) -> String {
 }
 
 /// Every row of a list. `first` has a query already.
-async fn all(client: &Client, first: &str) -> Result<Vec<Value>, Failure> {
+pub(super) async fn all(client: &Client, first: &str) -> Result<Vec<Value>, Failure> {
     let (mut rows, mut token) = (Vec::new(), String::new());
     for _ in 0..PAGES_MAX {
         let mut page = client.call(Method::GET, &format!("{first}&page_token={token}"), None).await?;
@@ -147,7 +147,7 @@ pub(super) fn second(time: &str) -> String {
 }
 
 /// Text as it may stand in a path or query (RFC 3986 §2.1).
-fn escaped(text: Option<&str>) -> String {
+pub(super) fn escaped(text: Option<&str>) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     text.unwrap_or_default()
         .bytes()
@@ -155,7 +155,8 @@ fn escaped(text: Option<&str>) -> String {
         .collect()
 }
 
-fn pretty(value: &Value) -> String {
+/// JSON for programs that people may read too.
+pub(super) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 

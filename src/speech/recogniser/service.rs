@@ -195,7 +195,7 @@ impl Worker {
 }
 
 /// Lets every other thread go before this one.
-fn be_nice(niceness: libc::c_int) {
+pub fn be_nice(niceness: libc::c_int) {
     // SAFETY: takes no pointers; on Linux 0 means the calling thread. A refusal changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
 }
