@@ -254,7 +254,7 @@ fn a_phone_is_transcribed_by_a_recogniser_that_listens_along_by_websocket() {
 }
 
 /// Five phones speak at once, sentences of all lengths. Prints the delay from the end of each utterance to
-/// its text; `CONFAB_BIN` may name another build.
+/// its text.
 #[test]
 #[ignore = "it measures: `cargo test --release --test real_clients delay -- --ignored --nocapture`, alone"]
 fn delay_of_the_text_of_five_callers() {
