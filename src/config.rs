@@ -201,9 +201,9 @@ pub struct TranscribeConfig {
     pub models: PathBuf,
     /// Threads it computes on.
     pub threads: usize,
-    /// The HTTP recogniser that is used instead, if any.
+    /// The HTTP or WebSocket recogniser that is used instead, if any.
     pub url: Option<String>,
-    /// The model that is asked of it.
+    /// The model that is asked of it, by HTTP.
     pub model: String,
     /// How long it may take for one utterance.
     pub timeout: Duration,
@@ -260,7 +260,7 @@ pub struct KeysConfig {
     pub accesskey: Option<String>,
     /// The admin key.
     pub admin_key: Option<String>,
-    /// The key of the HTTP recogniser.
+    /// The key of the recogniser that is used instead of the embedded one.
     pub transcribe: Option<String>,
     /// Who we are to the recordings' storage.
     pub s3_access_key_id: Option<String>,

@@ -23,7 +23,7 @@ use crate::net::transport::{TransportEvent, Transports};
 use crate::plane::ShardReport;
 use crate::record::RecordInlet;
 use crate::speech::recogniser::service::SpeechInlet;
-use crate::store::{NotDurable, Write};
+use crate::store::{NotDurable, Store, Write};
 use outlet::Outlets;
 pub use outlet::ShardInlet;
 pub use ports::BoundPorts;
@@ -151,6 +151,8 @@ pub struct Setup {
     pub recorder: RecordInlet,
     /// The way to the recogniser.
     pub speech: SpeechInlet,
+    /// Whose listeners are shown what callers are saying.
+    pub store: Store,
 }
 
 /// Makes the inbox and its handle, before the transports and media threads that need them exist.
@@ -173,7 +175,7 @@ pub struct Inbox {
 /// Runs the control task until it has drained.
 pub async fn run(inbox: Inbox, setup: Setup) {
     let Inbox { sender, mut receiver, publish } = inbox;
-    let Setup { bridge, clock, ports, shards, transports, writer, errands, recorder, speech } = setup;
+    let Setup { bridge, clock, ports, shards, transports, writer, errands, recorder, speech, store } = setup;
     let outlets = Outlets::new(shards);
     let mut task = Task {
         bridge,
@@ -186,6 +188,7 @@ pub async fn run(inbox: Inbox, setup: Setup) {
         inbox: sender,
         recorder,
         speech,
+        store,
         replies: HashMap::new(),
         next_ticket: 0,
         drained: false,
@@ -230,6 +233,7 @@ struct Task {
     inbox: mpsc::WeakSender<Inbound>,
     recorder: RecordInlet,
     speech: SpeechInlet,
+    store: Store,
     /// Who waits for which ticket. Bounded by the inbox: a ticket is answered before the next input.
     replies: HashMap<u64, oneshot::Sender<Result<Reply, NotDurable>>>,
     next_ticket: u64,
@@ -288,8 +292,7 @@ impl Task {
                     }
                 }
                 Output::Speech(order) => self.speech.order(order),
-                // For whoever watches the conference live; nobody can yet.
-                Output::Partial(_) => {}
+                Output::Partial(partial) => self.store.show(&partial),
                 Output::Persist(change) => self.write(Write::Change(change)).await,
                 Output::Reply { ticket, reply } => {
                     if let Some(to) = self.replies.remove(&ticket) {

@@ -36,8 +36,9 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
+use crate::bridge::PartialTranscript;
 use crate::id::CustomerId;
 pub use accesskey::{
     Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, Scope, is_access_key,
@@ -48,7 +49,7 @@ pub use backup::copy_database;
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
-pub use feed::{FEED_WAITING_MAX, Told};
+pub use feed::{FEED_WAITING_MAX, Listening, PARTIALS_WAITING_MAX, Shown, Told};
 pub use flow::{ACTIVEFLOWS_MAX, RestoredFlows};
 pub use outbox::{
     Arrival, FAILURES_PER_CUSTOMER_MAX, FAILURES_TOTAL_MAX, OUTBOX_PER_CUSTOMER_MAX, OUTBOX_TOTAL_MAX,
@@ -240,9 +241,15 @@ impl Store {
     }
 
     /// Listens to a customer's events from now on: each once it is committed, in order. A listener
-    /// that is more than [`FEED_WAITING_MAX`] behind is told how many it missed.
-    pub fn listen(&self, customer: CustomerId) -> broadcast::Receiver<Arc<Told>> {
+    /// that is more than [`FEED_WAITING_MAX`] events or [`PARTIALS_WAITING_MAX`] partial transcripts
+    /// behind is told how many it missed.
+    pub fn listen(&self, customer: CustomerId) -> Listening {
         self.inner.feed.listen(customer)
+    }
+
+    /// Shows what a caller is saying to who listens now; it is kept nowhere.
+    pub fn show(&self, partial: &PartialTranscript) {
+        self.inner.feed.show(partial);
     }
 
     /// Wakes whenever a key or a customer was changed or deleted.

@@ -1,7 +1,8 @@
 //! `GET /v1.0/ws`: events as they are committed, over a WebSocket (RFC 6455).
 //!
 //! A client subscribes to topics and may resume after a `seq`. What it does not take in time is not
-//! kept for it: it is closed with 1013 and comes back with `after_seq`.
+//! kept for it: it is closed with 1013 and comes back with `after_seq`. Partial transcripts are of the
+//! moment: those that it does not take in time are left out.
 
 mod session;
 
@@ -25,7 +26,7 @@ use super::error::{ApiError, Reason};
 use super::openapi::ReadErrors;
 use super::{Shared, SharedState};
 use crate::id::ConferenceId;
-use crate::store::{KeyOwner, Told};
+use crate::store::{KeyOwner, Listening, Shown, Told};
 use crate::time::Timestamp;
 pub use session::TOPICS_MAX;
 use session::{Fault, Request, Session};
@@ -92,6 +93,8 @@ pub(super) struct Sockets {
     open: AtomicU64,
     refused: AtomicU64,
     told: AtomicU64,
+    shown: AtomicU64,
+    partials_skipped: AtomicU64,
     ended: [AtomicU64; 6],
 }
 
@@ -120,10 +123,16 @@ impl Sockets {
              # TYPE confab_ws_refused_total counter\nconfab_ws_refused_total {}\n\
              # HELP confab_ws_events_total Events told over WebSockets.\n\
              # TYPE confab_ws_events_total counter\nconfab_ws_events_total {}\n\
+             # HELP confab_ws_partials_total Partial transcripts shown over WebSockets.\n\
+             # TYPE confab_ws_partials_total counter\nconfab_ws_partials_total {}\n\
+             # HELP confab_ws_partials_skipped_total Partial transcripts left out since a WebSocket was too slow.\n\
+             # TYPE confab_ws_partials_skipped_total counter\nconfab_ws_partials_skipped_total {}\n\
              # HELP confab_ws_ended_total WebSockets that ended, by why.\n# TYPE confab_ws_ended_total counter",
             read(&self.open),
             read(&self.refused),
             read(&self.told),
+            read(&self.shown),
+            read(&self.partials_skipped),
         );
         for ((_, why), counter) in End::ALL.iter().zip(&self.ended) {
             let _ = writeln!(text, "confab_ws_ended_total{{reason=\"{why}\"}} {}", read(counter));
@@ -153,7 +162,14 @@ impl Drop for Admitted {
 /// topic may be any prefix of that which begins with the own customer, and `after_seq`, which may be
 /// left out, replays what happened after that `seq`. `{"type":"unsubscribe","topics":[…]}` ends it. The
 /// server answers `{"type":"subscribed"|"unsubscribed","topics":[…]}` or
-/// `{"type":"error","reason":"…","message":"…"}`, and tells events as webhooks do.
+/// `{"type":"error","reason":"…","message":"…"}`, and tells events as webhooks do:
+/// `{"type","data","seq","tm_event"}`.
+///
+/// While a caller of a transcribed conference speaks, `transcript_partial` shows what it said so far. Its
+/// `data` is a transcript, with the `id` and the `tm_transcript` that the `transcript_created` of the same
+/// words will have; a later one of the same `id` takes its place, and an empty `message` takes it back. It
+/// is of the moment: it goes to no webhook, is not stored or replayed, has `seq` 0, and is left out where a
+/// client or the recogniser is too slow.
 #[utoipa::path(get, path = "/v1.0/ws", tag = "events",
     responses((status = 101, description = "Events follow"), ReadErrors))]
 pub(super) async fn open(
@@ -174,8 +190,10 @@ pub(super) async fn open(
         .max_frame_size(MESSAGE_MAX_BYTES)
         .read_buffer_size(READ_BUFFER_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
+        let Listening { events, partials } = shared.state.store.listen(key.customer);
         let client = Client {
-            feed: shared.state.store.listen(key.customer),
+            feed: events,
+            partials,
             keys: shared.state.store.keys_change(),
             session: Session::new(key.customer),
             shared,
@@ -194,6 +212,7 @@ struct Client {
     socket: WebSocket,
     session: Session,
     feed: broadcast::Receiver<Arc<Told>>,
+    partials: broadcast::Receiver<Arc<Shown>>,
     keys: watch::Receiver<()>,
 }
 
@@ -239,6 +258,7 @@ impl Client {
                     }
                 }
                 told = self.feed.recv() => self.relay(told).await?,
+                shown = self.partials.recv() => self.show(shown).await?,
                 _ = ping.tick() => {
                     if unanswered >= PINGS_UNANSWERED_MAX {
                         return Err(End::Idle);
@@ -345,7 +365,35 @@ impl Client {
         }
     }
 
+    /// Shows what a caller is saying, if its conference is asked for.
+    async fn show(&mut self, shown: Result<Arc<Shown>, broadcast::error::RecvError>) -> Result<(), End> {
+        match shown {
+            Ok(shown) if self.session.watches(shown.conference) => {
+                let Ok(text) = Utf8Bytes::try_from(shown.text.clone()) else { return Ok(()) };
+                self.shared.sockets.shown.fetch_add(1, Ordering::Relaxed);
+                self.send(Message::Text(text)).await
+            }
+            Ok(_) => Ok(()),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                self.shared.sockets.partials_skipped.fetch_add(missed, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(broadcast::error::RecvError::Closed) => Err(End::Server),
+        }
+    }
+
+    /// Tells an event, after what was shown before it: a partial transcript never follows its whole.
     async fn tell(&mut self, text: axum::body::Bytes) -> Result<(), End> {
+        loop {
+            let shown = match self.partials.try_recv() {
+                Ok(shown) => Ok(shown),
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => {
+                    Err(broadcast::error::RecvError::Lagged(missed))
+                }
+                Err(_) => break,
+            };
+            self.show(shown).await?;
+        }
         let Ok(text) = Utf8Bytes::try_from(text) else { return Ok(()) };
         self.shared.sockets.told.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Text(text)).await

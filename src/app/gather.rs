@@ -202,6 +202,7 @@ pub(super) fn register_recogniser(metrics: &Metrics, recogniser: &Recogniser) {
 fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
     let gauges = [
         ("confab_transcribe_callers", "Callers being transcribed.", &counters.callers),
+        ("confab_transcribe_talks", "Connections to a WebSocket recogniser.", &counters.talks),
         (
             "confab_transcribe_delay_milliseconds",
             "From the end of the last utterance to its text.",
@@ -226,6 +227,11 @@ fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
     let counted = [
         ("confab_transcribe_audio_milliseconds_total", "Audio recognised.", &counters.audio_ms),
         ("confab_transcribe_busy_milliseconds_total", "Time the recogniser took for it.", &counters.busy_ms),
+        (
+            "confab_transcribe_connection_failures_total",
+            "Connections to a WebSocket recogniser that were not made or broke.",
+            &counters.connection_failures,
+        ),
         (
             "confab_transcribe_lost_ticks_total",
             "Ticks of 20 ms that were not heard because they were read too late.",

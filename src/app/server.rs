@@ -147,12 +147,15 @@ impl Server {
             Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
                 .map_err(|error| Failure::media(&error))?;
         let outlet = control.inbox();
+        let means = wiring::recogniser(&config, tokio::runtime::Handle::current())
+            .map_err(|error| Failure::other("the recogniser cannot be used", &error))?;
         let (recogniser, speech) = Recogniser::start(
-            wiring::speech_engine(&config, tokio::runtime::Handle::current()),
+            means,
             Box::new(move |report| {
                 // The inbox gone means that the server is ending.
                 let _ = outlet.blocking_send(Inbound::Speech(report));
             }),
+            rng.fork(),
         )
         .map_err(|error| Failure::other("the recogniser's threads cannot be started", &error))?;
         let metrics = Metrics::new();
@@ -205,6 +208,7 @@ impl Server {
             errands,
             recorder: record_inlet,
             speech,
+            store: store.clone(),
         };
         let bridge = tokio::spawn(control::run(inbox, setup));
 

@@ -20,7 +20,8 @@ use crate::rng::Rng;
 use crate::speech::recogniser::http::{self as http_engine, HttpEngine, HttpEngineSettings};
 use crate::speech::recogniser::models;
 use crate::speech::recogniser::moonshine::{self, Moonshine};
-use crate::speech::recogniser::service::MakeEngine;
+use crate::speech::recogniser::service::Means;
+use crate::speech::recogniser::websocket::{self, Line, LineError, WebSocketSettings};
 use crate::time::Timestamp;
 use crate::webhook;
 
@@ -66,9 +67,10 @@ pub(super) fn errands(config: &Config) -> errand::Settings {
 
 /// Whether conferences can be transcribed; what stands in the way goes into the log.
 pub(super) fn transcriber(config: &Config) -> Transcriber {
-    if config.transcribe.url.is_some() {
+    if let Some(url) = &config.transcribe.url {
+        let provider = if listens_along(url) { websocket::PROVIDER } else { http_engine::PROVIDER };
         // Which languages it knows, only it can say.
-        return Transcriber::Ready { provider: http_engine::PROVIDER.to_owned(), languages: Vec::new() };
+        return Transcriber::Ready { provider: provider.to_owned(), languages: Vec::new() };
     }
     match models::look(&config.transcribe.models) {
         Ok(()) => Transcriber::Ready {
@@ -82,11 +84,23 @@ pub(super) fn transcriber(config: &Config) -> Transcriber {
     }
 }
 
-/// Makes the engine that recognises speech, when there is some.
-pub(super) fn speech_engine(config: &Config, runtime: Handle) -> MakeEngine {
+/// Whether the recogniser at this URL listens along.
+fn listens_along(url: &str) -> bool {
+    url.starts_with("ws")
+}
+
+/// What recognises speech, when there is some.
+///
+/// # Errors
+/// When what is configured cannot be used.
+pub(super) fn recogniser(config: &Config, runtime: Handle) -> Result<Means, LineError> {
     let key = config.keys.transcribe.clone();
     let config = config.transcribe.clone();
-    Box::new(move || {
+    if let Some(url) = config.url.clone().filter(|url| listens_along(url)) {
+        let settings = WebSocketSettings { url, key, timeout: config.timeout };
+        return Ok(Means::Line(Box::new(Line::new(&settings)?), runtime));
+    }
+    Ok(Means::Engine(Box::new(move || {
         if let Some(url) = config.url.clone() {
             let (key, model, timeout) = (key.clone(), config.model.clone(), config.timeout);
             let settings = HttpEngineSettings { url, key, model, timeout };
@@ -94,7 +108,7 @@ pub(super) fn speech_engine(config: &Config, runtime: Handle) -> MakeEngine {
         }
         let engine = Moonshine::load(&config.models, config.threads).map_err(|error| error.to_string())?;
         Ok(Box::new(engine))
-    })
+    })))
 }
 
 /// The storage that recordings are moved to, if one is configured. Each runtime wants its own.

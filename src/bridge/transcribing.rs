@@ -58,9 +58,11 @@ pub enum SpeechReport {
     Heard {
         /// In this transcription.
         transcribe: TranscribeId,
+        /// Of which transcript: what is heard of one utterance, first in part and then whole, has one id.
+        transcript: TranscriptId,
         /// Who.
         conferencecall: ConferencecallId,
-        /// What; not empty.
+        /// What; empty only to take back what was heard in part.
         message: String,
         /// When it began to be said.
         begins: Timestamp,
@@ -76,21 +78,13 @@ pub enum SpeechReport {
     Failed(String),
 }
 
-/// What a caller is saying: the beginning of a transcript that is yet to come.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+/// What a caller is saying: for whoever watches the conference live, and kept nowhere.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PartialTranscript {
-    /// The owner of the conference.
-    pub customer_id: CustomerId,
     /// The conference.
-    pub conference_id: ConferenceId,
-    /// The transcription.
-    pub transcribe_id: TranscribeId,
-    /// Who speaks.
-    pub conferencecall_id: ConferencecallId,
-    /// What was said so far.
-    pub message: String,
-    /// When it began to be said: as that of the transcript that will follow, unless that is cut.
-    pub tm_transcript: Timestamp,
+    pub conference: ConferenceId,
+    /// The transcript that is yet to come, with what was said so far; an empty message takes it back.
+    pub transcript: Transcript,
 }
 
 /// How a transcription is ending.
@@ -256,26 +250,12 @@ impl Bridge {
     /// What the recogniser says.
     pub(super) fn handle_speech(&mut self, now: Now, report: SpeechReport) {
         match report {
-            SpeechReport::Heard { transcribe, conferencecall, message, begins, partial } => {
+            SpeechReport::Heard { transcribe, transcript: id, conferencecall, message, begins, partial } => {
                 let Some(live) = self.transcribes.live.get(&transcribe) else { return };
-                let (customer, conference) =
-                    (live.resource.customer_id, ConferenceId(live.resource.reference_id));
-                if partial {
-                    self.transcribes.partials_total += 1;
-                    self.journal.push(Output::Partial(Box::new(PartialTranscript {
-                        customer_id: customer,
-                        conference_id: conference,
-                        transcribe_id: transcribe,
-                        conferencecall_id: conferencecall,
-                        message,
-                        tm_transcript: begins,
-                    })));
-                    return;
-                }
-                self.transcribes.transcripts_total += 1;
+                let conference = ConferenceId(live.resource.reference_id);
                 let transcript = Transcript {
-                    id: TranscriptId::random(&mut self.rng),
-                    customer_id: customer,
+                    id,
+                    customer_id: live.resource.customer_id,
                     transcribe_id: transcribe,
                     direction: "in".to_owned(),
                     message,
@@ -283,6 +263,13 @@ impl Bridge {
                     tm_transcript: begins,
                     tm_create: now.wall,
                 };
+                if partial {
+                    self.transcribes.partials_total += 1;
+                    self.journal
+                        .push(Output::Partial(Box::new(PartialTranscript { conference, transcript })));
+                    return;
+                }
+                self.transcribes.transcripts_total += 1;
                 let data = as_json(&transcript);
                 self.journal.push(Output::Persist(Change::Transcript(Box::new(transcript))));
                 self.tell(now, conference, "transcript_created", data);

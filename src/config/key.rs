@@ -438,8 +438,8 @@ impl Key {
             "CONFAB_TRANSCRIBE_URL",
             None,
             "",
-            "HTTP recogniser used instead: it gets a form with file, model and language and answers {\"text\"}. Empty: the embedded one.",
-            |c, v| url(v.text()?).map(|value| c.transcribe.url = value),
+            "Recogniser used instead: http(s):// gets a form with file, model and language and answers {\"text\"}; ws(s):// listens along as Vosk's server does. Empty: the embedded one.",
+            |c, v| recogniser_url(v.text()?).map(|value| c.transcribe.url = value),
         ),
         key(
             "transcribe.model",
@@ -454,7 +454,7 @@ impl Key {
             "CONFAB_TRANSCRIBE_TIMEOUT_S",
             None,
             "10",
-            "Seconds the HTTP recogniser may take for one utterance.",
+            "Seconds the recogniser of transcribe.url may take for one utterance.",
             |c, v| v.seconds(1..=60).map(|value| c.transcribe.timeout = value),
         ),
         key(
@@ -499,7 +499,7 @@ impl Key {
             "CONFAB_TRANSCRIBE_KEY",
             None,
             "",
-            "Key of the HTTP recogniser, sent as a bearer token. Empty: none is sent.",
+            "Key of the recogniser of transcribe.url, sent as a bearer token. Empty: none is sent.",
             |c, v| bearer(v.text()?).map(|value| c.keys.transcribe = value),
         )
         .secret(),
@@ -586,6 +586,14 @@ fn interface(text: &str) -> Result<Option<String>, String> {
         return Err("must be the name of a network interface: up to 15 characters".to_owned());
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// The URL of a recogniser; empty for none.
+fn recogniser_url(text: &str) -> Result<Option<String>, String> {
+    if text.starts_with("ws://") || text.starts_with("wss://") {
+        return Ok(Some(text.to_owned()));
+    }
+    url(text).map_err(|_| "must be a URL that begins with http://, https://, ws:// or wss://".to_owned())
 }
 
 /// The name of a model.

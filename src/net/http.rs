@@ -3,6 +3,7 @@
 //! connection is made to, of every hop anew.
 
 mod address;
+mod dial;
 mod redirect;
 mod request;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::time::Duration;
 pub use address::is_private;
+pub use dial::{Dialer, Dialled};
 pub use request::request;
 
 /// Idle connections kept to one server.
@@ -113,15 +115,7 @@ impl HttpClient {
     }
 
     fn guarded(settings: Settings, refuses: Guard) -> Result<Self, rustls::Error> {
-        let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls()?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let connector = connector(settings.timeout, refuses)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_KEPT)
@@ -203,6 +197,22 @@ pub fn tls() -> Result<ClientConfig, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// Makes connections within `timeout`, by TLS where the URI says so.
+fn connector(
+    timeout: Duration,
+    refuses: Guard,
+) -> Result<HttpsConnector<HttpConnector<Resolver>>, rustls::Error> {
+    let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls()?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector))
 }
 
 /// What the client's error comes from, in words for the owner of the URI.

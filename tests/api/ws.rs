@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use confab::api::{ApiSettings, MESSAGE_MAX_BYTES};
+use confab::bridge::PartialTranscript;
 use confab::bridge::event::{Change, Event};
-use confab::id::{ConferenceId, CustomerId};
-use confab::store::FEED_WAITING_MAX;
+use confab::bridge::resource::Transcript;
+use confab::id::{ConferenceId, ConferencecallId, CustomerId, TranscribeId, TranscriptId};
+use confab::store::{FEED_WAITING_MAX, PARTIALS_WAITING_MAX};
 use confab::time::Timestamp;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -132,6 +134,76 @@ async fn what_is_subscribed_is_told_and_nothing_else() {
     happen(&api, ROOM, 4..=4).await;
     stranger.say(json!({"type": "x"})).await;
     assert_eq!(stranger.json().await["type"], "error", "nothing of another customer's came before");
+}
+
+/// What a caller is saying, so far.
+fn saying(api: &Api, conference: ConferenceId, message: &str) -> PartialTranscript {
+    let transcript = Transcript {
+        id: TranscriptId(Uuid::from_u128(1)),
+        customer_id: api.customer,
+        transcribe_id: TranscribeId(Uuid::from_u128(2)),
+        direction: "in".to_owned(),
+        message: message.to_owned(),
+        conferencecall_id: ConferencecallId(Uuid::from_u128(3)),
+        tm_transcript: Timestamp::from_micros(1_700_000_000_000_000),
+        tm_create: Timestamp::from_micros(1_700_000_001_000_000),
+    };
+    PartialTranscript { conference, transcript }
+}
+
+#[tokio::test]
+async fn what_is_being_said_is_shown_of_the_moment_and_before_what_was_said() {
+    let api = Api::new().await;
+    let url = api.serve().await;
+    api.store.show(&saying(&api, ROOM, "nobody listens"));
+    let mut socket = Socket::open(&url, KEY).await.expect("it opens");
+    socket.subscribe(&[topic(api.customer, ROOM)], None).await;
+    api.store.show(&saying(&api, OTHER, "not asked for"));
+    api.store.show(&saying(&api, ROOM, "it is"));
+    assert_eq!(
+        socket.json().await,
+        json!({"type": "transcript_partial", "seq": 0, "tm_event": "2023-11-14 22:13:21.000000", "data": {
+            "id": Uuid::from_u128(1), "customer_id": api.customer.to_string(),
+            "transcribe_id": Uuid::from_u128(2), "direction": "in", "message": "it is",
+            "conferencecall_id": Uuid::from_u128(3), "tm_transcript": "2023-11-14 22:13:20.000000",
+            "tm_create": "2023-11-14 22:13:21.000000"}})
+    );
+    for seq in 1..=20 {
+        api.store.show(&saying(&api, ROOM, &seq.to_string()));
+        happen(&api, ROOM, seq..=seq).await;
+    }
+    for seq in 1..=20 {
+        assert_eq!(socket.json().await["data"]["message"], seq.to_string());
+        assert_eq!(socket.seqs(1).await, [seq]);
+    }
+    // A socket that resumes is told what happened, and of what was said meanwhile nothing but that.
+    let mut later = Socket::open(&url, KEY).await.expect("it opens");
+    later.subscribe(&[topic(api.customer, ROOM)], Some(0)).await;
+    assert_eq!(later.seqs(20).await, (1..=20).collect::<Vec<_>>());
+    api.store.show(&saying(&api, ROOM, "now"));
+    assert_eq!(later.json().await["data"]["message"], "now");
+    let text = api.keyed(ADMIN, "GET", "/metrics", None).await.text;
+    assert!(text.contains("confab_ws_partials_total 2"), "{text}");
+}
+
+#[tokio::test]
+async fn who_is_too_slow_for_what_is_being_said_misses_some_of_it_and_no_event() {
+    let api = Api::new().await;
+    let url = api.serve().await;
+    let mut socket = Socket::open(&url, KEY).await.expect("it opens");
+    socket.subscribe(&[topic(api.customer, ROOM)], None).await;
+    // More at once than wait for a listener, which cannot take them in between: this is one thread.
+    let missed = 50;
+    for number in 0..PARTIALS_WAITING_MAX + missed {
+        api.store.show(&saying(&api, ROOM, &number.to_string()));
+    }
+    for number in missed..PARTIALS_WAITING_MAX + missed {
+        assert_eq!(socket.json().await["data"]["message"], number.to_string());
+    }
+    happen(&api, ROOM, 1..=1).await;
+    assert_eq!(socket.seqs(1).await, [1]);
+    let text = api.keyed(ADMIN, "GET", "/metrics", None).await.text;
+    assert!(text.contains(&format!("confab_ws_partials_skipped_total {missed}")), "{text}");
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use confab::bridge::command::{Command, Refusal, Reply};
 use confab::bridge::resource::{
-    Conference, ConferenceType, Transcribe, TranscribeDirection, TranscribeStatus,
+    Conference, ConferenceType, Transcribe, TranscribeDirection, TranscribeStatus, Transcript,
 };
 use confab::bridge::{
     Settings, SpeechOrder, SpeechReport, TRANSCRIBE_FINISH, TRANSCRIBES_PER_CONFERENCE_MAX, Transcriber,
 };
-use confab::id::{ConferenceId, ConferencecallId, TranscribeId};
+use confab::id::{ConferenceId, ConferencecallId, TranscribeId, TranscriptId};
 use confab::time::Timestamp;
 
 use crate::scenes::{SOON, filled, member, uri_of};
@@ -62,7 +62,8 @@ fn named(sim: &Sim) -> Vec<ConferencecallId> {
 
 fn heard(transcribe: TranscribeId, conferencecall: ConferencecallId, partial: bool) -> SpeechReport {
     let (message, begins) = ("hello".to_owned(), Timestamp::from_micros(7));
-    SpeechReport::Heard { transcribe, conferencecall, message, begins, partial }
+    let transcript = TranscriptId(uuid::Uuid::from_u128(5));
+    SpeechReport::Heard { transcribe, transcript, conferencecall, message, begins, partial }
 }
 
 #[test]
@@ -89,9 +90,13 @@ fn what_is_said_is_kept_and_told_and_what_is_being_said_only_shown() {
     let caller = member(&mut sim, &conference, 0);
     sim.speak(heard(id, caller, true));
     assert!(sim.kept.transcripts.is_empty());
-    assert_eq!((sim.partials[0].conferencecall_id, sim.partials[0].message.as_str()), (caller, "hello"));
+    assert!(sim.kept.events[&conference.id].iter().all(|event| !event.r#type.starts_with("transcript_")));
+    let shown = sim.partials[0].clone();
+    assert_eq!((shown.conference, shown.transcript.conferencecall_id), (conference.id, caller));
+    sim.run(SOON);
     sim.speak(heard(id, caller, false));
     let transcript = &sim.kept.transcripts[0];
+    assert_eq!(Transcript { tm_create: transcript.tm_create, ..shown.transcript }, *transcript);
     assert_eq!((transcript.conferencecall_id, transcript.transcribe_id), (caller, id));
     assert_eq!((transcript.message.as_str(), transcript.tm_transcript), ("hello", Timestamp::from_micros(7)));
     let event = sim.kept.events[&conference.id].last().expect("told");

@@ -35,7 +35,7 @@ pub struct Server {
     program: Option<Program>,
     folder: Folder,
     /// Further variables of its environment.
-    env: &'static [(&'static str, &'static str)],
+    env: Vec<(&'static str, String)>,
 }
 
 impl Server {
@@ -46,21 +46,26 @@ impl Server {
 
     /// Starts one at `address` with that many RTP ports.
     pub fn start_at(address: IpAddr, rtp_ports: u16) -> Server {
-        Self::start_with(address, rtp_ports, &[])
+        Self::start_with(address, rtp_ports, Vec::new())
     }
 
     /// Starts one whose flows may ask servers on this machine.
     pub fn start_for_flows() -> Server {
-        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &[("CONFAB_FLOW_ALLOW_PRIVATE", "true")])
+        Self::start_set(vec![("CONFAB_FLOW_ALLOW_PRIVATE", "true".to_owned())])
     }
 
     /// Starts one that takes the packets of 127.0.0.1 by the express path, in a network of the
     /// test's own.
     pub fn start_on_the_express_path() -> Server {
-        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &ON_THE_EXPRESS_PATH)
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, ON_THE_EXPRESS_PATH.map(|(key, value)| (key, value.to_owned())).to_vec())
     }
 
-    fn start_with(address: IpAddr, rtp_ports: u16, env: &'static [(&'static str, &'static str)]) -> Server {
+    /// Starts one with these variables in its environment.
+    pub fn start_set(env: Vec<(&'static str, String)>) -> Server {
+        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, env)
+    }
+
+    fn start_with(address: IpAddr, rtp_ports: u16, env: Vec<(&'static str, String)>) -> Server {
         let port = free_ports(2);
         let sip = SocketAddr::new(address, port);
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
@@ -94,7 +99,7 @@ impl Server {
             }
         }
         serve
-            .envs(self.env.iter().copied())
+            .envs(self.env.iter().cloned())
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
             .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
         let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
@@ -127,6 +132,16 @@ impl Server {
         assert_eq!(status, 200, "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+    }
+
+    /// Where it serves HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// All it has said.
+    pub fn log(&self) -> String {
+        self.program.as_ref().map(Program::said_in_full).unwrap_or_default()
     }
 
     /// A WebSocket request.

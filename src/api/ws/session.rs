@@ -121,9 +121,14 @@ impl Session {
         self.told.retain(|conference, _| matches(topics, &topic_of(customer, *conference)));
     }
 
+    /// Whether what happens in this conference is asked for.
+    pub(super) fn watches(&self, conference: ConferenceId) -> bool {
+        matches(&self.topics, &topic_of(self.customer, conference))
+    }
+
     /// Whether this event is to be told now.
     pub(super) fn wants(&mut self, conference: ConferenceId, seq: u64) -> bool {
-        if !matches(&self.topics, &topic_of(self.customer, conference)) {
+        if !self.watches(conference) {
             return false;
         }
         match self.told.get_mut(&conference) {

@@ -58,7 +58,7 @@ pub struct Transcribe {
     pub language: String,
     /// Whose audio is transcribed: `both` or `in`.
     pub direction: TranscribeDirection,
-    /// What recognises: `moonshine` (embedded) or `http`.
+    /// What recognises: `moonshine` (embedded), `http` or `websocket`.
     pub provider: String,
     /// When it was started.
     #[schema(value_type = String)]

@@ -9,6 +9,8 @@ pub struct Counters {
     pub callers: AtomicU64,
     /// Whole utterances that wait now.
     pub waiting: AtomicU64,
+    /// Talks with a recogniser that listens along, now.
+    pub talks: AtomicU64,
     /// Milliseconds from the end of the last whole utterance to its text.
     pub delay_ms: AtomicU64,
     /// Whole utterances recognised.
@@ -21,6 +23,8 @@ pub struct Counters {
     pub utterances_dropped: AtomicU64,
     /// Utterances that could not be recognised.
     pub failures: AtomicU64,
+    /// Connections to a recogniser that were not made or broke.
+    pub connection_failures: AtomicU64,
     /// Milliseconds of audio recognised.
     pub audio_ms: AtomicU64,
     /// Milliseconds spent on it.

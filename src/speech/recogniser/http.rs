@@ -97,7 +97,12 @@ impl HttpEngine {
 }
 
 impl Engine for HttpEngine {
-    fn recognise(&mut self, utterance: &Utterance, language: &str, _: Care) -> Result<String, EngineError> {
+    fn recognise(
+        &mut self,
+        utterance: &Utterance,
+        language: &str,
+        _: Care<'_>,
+    ) -> Result<String, EngineError> {
         let failed = |why: String| EngineError::Passing(format!("the HTTP recogniser: {why}"));
         let body = form(&wav(utterance).map_err(failed)?, &self.model, language);
         self.runtime.block_on(self.ask(body.into())).map_err(failed)

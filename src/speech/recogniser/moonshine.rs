@@ -142,7 +142,7 @@ impl Moonshine {
     }
 
     /// What is said in 16 kHz audio of full scale 1.0.
-    fn guess(&self, mut audio: Vec<f32>) -> Result<Guess, EngineError> {
+    fn guess(&self, mut audio: Vec<f32>, care: Care<'_>) -> Result<Guess, EngineError> {
         audio.resize(audio.len().max(SAMPLES_MIN), 0.0);
         let tokens_max = audio.len() * TOKENS_PER_2_S / (2 * RATE_HZ as usize) + TOKENS_SPARE;
         let audio = value([1, audio.len()], audio)?;
@@ -155,6 +155,9 @@ impl Moonshine {
         let mut tokens = Vec::with_capacity(tokens_max);
         let (mut token, mut steps, mut likelihood) = (START, 0, 0.0);
         while steps < tokens_max {
+            if care.is_over() {
+                return Err(EngineError::GivenUp);
+            }
             let next = self.step(token, steps > 0, &states, &mut remembered)?;
             (token, likelihood, steps) = (next.token, likelihood + next.log_likelihood, steps + 1);
             if token == END {
@@ -202,17 +205,17 @@ impl Moonshine {
 }
 
 impl Engine for Moonshine {
-    fn recognise(&mut self, utterance: &Utterance, _: &str, care: Care) -> Result<String, EngineError> {
+    fn recognise(&mut self, utterance: &Utterance, _: &str, care: Care<'_>) -> Result<String, EngineError> {
         let mut resampler = Resampler::new(utterance.rate_hz, RATE_HZ)
             .map_err(|error| EngineError::Passing(error.to_string()))?;
         let mut samples = vec![0; resampler.output_len(utterance.samples.len())];
         resampler.process(&utterance.samples, &mut samples);
         let audio: Vec<f32> = trimmed(&samples).iter().map(|&sample| f32::from(sample) / 32_768.0).collect();
-        let mut best = self.guess(audio.clone())?;
+        let mut best = self.guess(audio.clone(), care)?;
         let unsure = best.log_likelihood < SURE || best.text.is_empty();
-        if care == Care::Thorough && unsure && audio.len() <= AGAIN_MAX {
+        if matches!(care, Care::Thorough) && unsure && audio.len() <= AGAIN_MAX {
             for speed in SPEEDS {
-                let other = self.guess(at_speed(&audio, speed))?;
+                let other = self.guess(at_speed(&audio, speed), care)?;
                 // That nothing was said is the poorest of guesses: a voice was heard.
                 let rank = |guess: &Guess| (!guess.text.is_empty(), guess.log_likelihood);
                 if rank(&other) > rank(&best) {

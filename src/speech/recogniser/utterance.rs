@@ -1,6 +1,7 @@
 //! Cuts one caller's audio into utterances: from a moment before a voice is heard until it has been
 //! silent for a while. Long speech is cut at its quietest place; what is being said is given out
-//! about once a second before its end. Samples and time are arguments; nothing here waits.
+//! about once a second before its end, and at each pause that may be the end, so that it is recognised
+//! by the time that the pause has turned out to be. Samples and time are arguments; nothing here waits.
 
 use crate::mixer::kernel;
 use crate::mixer::speakers::{Detector, Voice};
@@ -15,6 +16,9 @@ const PRE_ROLL: usize = 5;
 const POST_ROLL: usize = 5;
 /// Frames without speech that end an utterance (600 ms).
 const END_PAUSE: usize = 30;
+/// Frames without speech after which an utterance may be over (200 ms): longer than the stop of a
+/// consonant, and short enough to be recognised before [`END_PAUSE`].
+const EARLY_PAUSE: usize = 10;
 /// An utterance this long (8 s) ends at a shorter pause, so that it need not be cut within speech.
 const LONG: usize = 400;
 /// Frames without speech that end a long utterance (300 ms).
@@ -63,6 +67,10 @@ impl Utterance {
 pub enum Piece {
     /// What was said so far of an utterance that goes on.
     Partial(Utterance),
+    /// What was said until a pause: if that is the end, the whole utterance will be exactly this.
+    Early(Utterance),
+    /// The last [`Piece::Early`] was not the end.
+    GoesOn,
     /// A whole utterance.
     Whole(Utterance),
 }
@@ -88,6 +96,8 @@ pub struct Cutter {
     speaking: bool,
     /// At how many frames the next partial utterance is due.
     partial_at: usize,
+    /// What was said was given out as perhaps the end, and nothing was said since.
+    early: bool,
     clicks: u64,
 }
 
@@ -102,6 +112,7 @@ impl Cutter {
             begins: Timestamp::NEVER,
             speaking: false,
             partial_at: PARTIAL_EVERY,
+            early: false,
             clicks: 0,
         }
     }
@@ -109,6 +120,26 @@ impl Cutter {
     /// Samples in a frame.
     pub fn frame_len(&self) -> usize {
         (self.rate_hz * FRAME_MS / 1000) as usize
+    }
+
+    /// Samples per second.
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// Whether a voice was heard and its utterance is not over.
+    pub fn is_speaking(&self) -> bool {
+        self.speaking
+    }
+
+    /// What was said so far, once it is more than a click, and when that began.
+    pub fn voice(&self) -> Option<(Timestamp, &[i16])> {
+        (self.speaking && self.is_speech(self.frames.len())).then_some((self.begins, &self.samples))
+    }
+
+    /// The frame that was taken last; empty before any.
+    pub fn last_frame(&self) -> &[i16] {
+        &self.samples[self.samples.len().saturating_sub(self.frame_len())..]
     }
 
     /// Sounds that were too short to be speech, so far.
@@ -162,11 +193,19 @@ impl Cutter {
             self.speaking = self.frames.iter().any(|frame| frame.speech);
             return piece;
         }
-        if length >= self.partial_at {
-            self.partial_at = length + PARTIAL_EVERY.max(length / PARTIAL_SHARE);
-            // A partial one says nothing new when all since the last one was a pause.
-            return (pause < PARTIAL_EVERY && self.is_speech(length))
-                .then(|| Piece::Partial(self.utterance(length)));
+        if pause == 0 && std::mem::take(&mut self.early) {
+            return Some(Piece::GoesOn);
+        }
+        let next_partial = length + PARTIAL_EVERY.max(length / PARTIAL_SHARE);
+        let end = self.last_speech() + 1 + POST_ROLL;
+        if pause == EARLY_PAUSE && self.is_speech(end) {
+            (self.early, self.partial_at) = (true, next_partial);
+            return Some(Piece::Early(self.utterance(end)));
+        }
+        // In a pause that was given out there is nothing new.
+        if length >= self.partial_at && !self.early {
+            self.partial_at = next_partial;
+            return self.is_speech(length).then(|| Piece::Partial(self.utterance(length)));
         }
         None
     }
@@ -182,7 +221,7 @@ impl Cutter {
             None
         };
         self.keep_from(end);
-        self.partial_at = PARTIAL_EVERY;
+        (self.partial_at, self.early) = (PARTIAL_EVERY, false);
         piece
     }
 

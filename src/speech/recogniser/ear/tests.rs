@@ -26,7 +26,12 @@ impl Room {
         let parts = TapParts { legs: LegSound::Own, ..TapParts::default() };
         let tap = Tap::new(TapId(1), parts, 1 << 16);
         let writer = tap.take_writer();
-        let mut room = Room { ear: Ear::new(queue.clone(), counters), queue, writer, tick: 1000 };
+        let mut room = Room {
+            ear: Ear::new(queue.clone(), None, counters, Rng::from_number(1)),
+            queue,
+            writer,
+            tick: 1000,
+        };
         let now = room.now();
         room.ear.order(now, SpeechOrder::Begin { transcribe: TRANSCRIBE, language: "en".to_owned(), tap });
         for leg in 1..=legs {
@@ -104,6 +109,21 @@ fn each_caller_is_cut_by_itself_though_they_speak_at_once() {
 }
 
 #[test]
+fn what_is_heard_in_part_and_whole_becomes_one_transcript_and_the_next_another() {
+    let mut room = Room::new(1);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        room.speak(110, &[(1, 3000)]);
+        let Some(Work::Partial(part)) = room.next() else { panic!("two seconds of it are shown") };
+        room.speak(40, &[]);
+        let Some(Work::Whole(whole)) = room.next() else { panic!("it is over") };
+        assert_eq!((part.transcript, part.utterance.begins), (whole.transcript, whole.utterance.begins));
+        ids.push(whole.transcript);
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
 fn an_utterance_has_the_rooms_time() {
     let mut room = Room::new(1);
     room.speak(10, &[(1, 3000)]);
@@ -147,6 +167,7 @@ fn the_end_gives_everybodys_last_words_and_then_says_so() {
     let works: Vec<char> = std::iter::from_fn(|| room.next())
         .map(|work| match work {
             Work::Whole(_) => 'w',
+            Work::Early(_) => 'e',
             Work::Partial(_) => 'p',
             Work::Finish(_) => 'f',
         })
@@ -175,6 +196,6 @@ fn too_many_callers_are_counted_and_not_heard() {
     for leg in 1..=most + 3 {
         room.speak(1, &[(leg, 3000)]);
     }
-    assert_eq!(room.ear.counters.callers_refused.load(Relaxed), 3);
-    assert_eq!(room.ear.counters.callers.load(Relaxed), most);
+    assert_eq!(room.ear.desk.counters.callers_refused.load(Relaxed), 3);
+    assert_eq!(room.ear.desk.counters.callers.load(Relaxed), most);
 }

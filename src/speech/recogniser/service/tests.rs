@@ -15,7 +15,12 @@ const SOON: Duration = Duration::from_secs(20);
 struct Ruler;
 
 impl Engine for Ruler {
-    fn recognise(&mut self, utterance: &Utterance, language: &str, _: Care) -> Result<String, EngineError> {
+    fn recognise(
+        &mut self,
+        utterance: &Utterance,
+        language: &str,
+        _: Care<'_>,
+    ) -> Result<String, EngineError> {
         match language {
             "xx" => Err(EngineError::Broken("it broke".to_owned())),
             "yy" => Err(EngineError::Passing("not this one".to_owned())),
@@ -28,7 +33,8 @@ impl Engine for Ruler {
 fn reports_of(make: MakeEngine, language: &str) -> (Vec<SpeechReport>, Arc<Counters>) {
     let (sender, reports) = channel();
     let outlet = Box::new(move |report| drop(sender.send(report)));
-    let (recogniser, inlet) = Recogniser::start(make, outlet).expect("two threads");
+    let (recogniser, inlet) =
+        Recogniser::start(Means::Engine(make), outlet, Rng::from_number(1)).expect("two threads");
     let parts = TapParts { legs: LegSound::Own, ..TapParts::default() };
     let tap = Tap::new(TapId(1), parts, 1 << 16);
     let language = language.to_owned();
@@ -74,6 +80,103 @@ fn an_engine_that_cannot_be_made_or_breaks_is_reported() {
 #[test]
 fn one_utterance_that_fails_is_counted_and_the_rest_goes_on() {
     let (told, counters) = reports_of(Box::new(|| Ok(Box::new(Ruler))), "yy");
-    assert_eq!(told, [SpeechReport::Finished { transcribe: TRANSCRIBE }]);
+    let [SpeechReport::Heard { message, partial: true, .. }, last] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(message, "", "what was shown of it is taken back");
+    assert_eq!(last, &SpeechReport::Finished { transcribe: TRANSCRIBE });
     assert_eq!(counters.failures.load(Relaxed), 1);
+}
+
+/// Counts how often it is asked, and gives up as soon as it is told to.
+struct Counting(Arc<AtomicU64>);
+
+impl Engine for Counting {
+    fn recognise(&mut self, utterance: &Utterance, _: &str, care: Care<'_>) -> Result<String, EngineError> {
+        if care.is_over() {
+            return Err(EngineError::GivenUp);
+        }
+        self.0.fetch_add(1, Relaxed);
+        Ok(format!("{} ms", utterance.length().as_millis()))
+    }
+}
+
+/// A worker by itself, how often its engine was asked, and what it reports: text and whether in part.
+struct Bench {
+    worker: Worker,
+    asked: Arc<AtomicU64>,
+    reports: std::sync::mpsc::Receiver<SpeechReport>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let (sender, reports) = channel();
+        let (asked, counters) = (Arc::<AtomicU64>::default(), Arc::<Counters>::default());
+        let engine = Counting(asked.clone());
+        let worker = Worker {
+            queue: Arc::new(Queue::new(counters.clone())),
+            make: Box::new(|| Err("it has one".to_owned())),
+            engine: Some(Box::new(engine)),
+            ahead: VecDeque::new(),
+            reports: Box::new(move |report| drop(sender.send(report))),
+            counters,
+            clock: Clock::new(),
+        };
+        Bench { worker, asked, reports }
+    }
+
+    /// Asked so often, and what was reported since.
+    fn done(&self) -> (u64, Vec<(String, bool)>) {
+        let told = self.reports.try_iter().map(|report| match report {
+            SpeechReport::Heard { message, partial, .. } => (message, partial),
+            other => panic!("{other:?}"),
+        });
+        (self.asked.load(Relaxed), told.collect())
+    }
+}
+
+/// So many milliseconds of what becomes a transcript.
+fn job(transcript: u128, ms: usize) -> Job {
+    Job {
+        transcribe: TRANSCRIBE,
+        conferencecall: CALLER,
+        transcript: TranscriptId(Uuid::from_u128(transcript)),
+        language: "en".into(),
+        utterance: Utterance {
+            begins: crate::time::Timestamp::from_micros(0),
+            rate_hz: 8000,
+            samples: vec![0; ms * 8],
+        },
+    }
+}
+
+fn told(message: &str, partial: bool) -> (String, bool) {
+    (message.to_owned(), partial)
+}
+
+#[test]
+fn what_was_heard_in_a_pause_that_was_the_end_is_not_heard_again() {
+    let mut bench = Bench::new();
+    bench.worker.work(Work::Early(job(1, 600)));
+    assert_eq!(bench.done(), (1, vec![told("600 ms", true)]));
+    bench.worker.work(Work::Early(job(2, 300)));
+    bench.worker.work(Work::Whole(job(1, 600)));
+    assert_eq!(bench.done(), (2, vec![told("300 ms", true), told("600 ms", false)]));
+    assert_eq!(bench.worker.counters.utterances.load(Relaxed), 1);
+    bench.worker.work(Work::Whole(job(2, 900)));
+    assert_eq!(bench.done(), (3, vec![told("900 ms", false)]), "it went on");
+    assert!(bench.worker.ahead.is_empty());
+    for transcript in 0..AHEAD_MAX as u128 + 1 {
+        bench.worker.work(Work::Early(job(transcript, 100)));
+    }
+    assert_eq!(bench.worker.ahead.len(), AHEAD_MAX, "the oldest is heard again");
+}
+
+#[test]
+fn what_goes_on_is_given_up_while_something_whole_waits() {
+    let mut bench = Bench::new();
+    bench.worker.queue.push_whole(job(2, 100));
+    bench.worker.work(Work::Partial(job(1, 600)));
+    assert_eq!(bench.done(), (0, vec![]));
+    assert_eq!(bench.worker.counters.partials_skipped.load(Relaxed), 1);
+    bench.worker.work(Work::Whole(job(1, 600)));
+    assert_eq!(bench.done(), (1, vec![told("600 ms", false)]));
 }

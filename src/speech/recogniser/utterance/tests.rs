@@ -31,13 +31,20 @@ impl Stream {
             .iter()
             .filter_map(|piece| match piece {
                 Piece::Whole(utterance) => Some(utterance),
-                Piece::Partial(_) => None,
+                _ => None,
             })
             .collect()
     }
 
-    fn partials(&self) -> usize {
-        self.pieces.len() - self.wholes().len()
+    /// The kind and the frames of each piece.
+    fn kinds(&self) -> Vec<(char, usize)> {
+        let of = |piece: &Piece| match piece {
+            Piece::Partial(utterance) => ('p', frames(utterance)),
+            Piece::Early(utterance) => ('e', frames(utterance)),
+            Piece::GoesOn => ('g', 0),
+            Piece::Whole(utterance) => ('w', frames(utterance)),
+        };
+        self.pieces.iter().map(of).collect()
     }
 }
 
@@ -92,15 +99,32 @@ fn silence_noise_and_clicks_are_no_speech() {
 fn what_is_being_said_is_shown_once_a_second() {
     let mut stream = Stream::new();
     stream.feed(260, 3000);
-    assert_eq!(stream.partials(), 5);
-    let lengths: Vec<usize> = stream
-        .pieces
-        .iter()
-        .map(|piece| match piece {
-            Piece::Partial(utterance) | Piece::Whole(utterance) => frames(utterance),
-        })
-        .collect();
-    assert_eq!(lengths, [50, 100, 150, 200, 250]);
+    assert_eq!(stream.kinds(), [('p', 50), ('p', 100), ('p', 150), ('p', 200), ('p', 250)]);
+}
+
+#[test]
+fn what_was_said_before_a_pause_is_given_out_as_the_whole_that_it_may_be() {
+    let mut stream = Stream::new();
+    stream.feed(30, 3000);
+    stream.feed(EARLY_PAUSE - 1, 0);
+    assert_eq!(stream.kinds(), [], "180 ms may be within a word");
+    stream.feed(END_PAUSE - EARLY_PAUSE, 0);
+    let [Piece::Early(early)] = &stream.pieces[..] else { panic!("{:?}", stream.kinds()) };
+    let early = early.clone();
+    stream.feed(1, 0);
+    assert_eq!(stream.pieces[1], Piece::Whole(early));
+}
+
+#[test]
+fn a_pause_that_was_not_the_end_is_told_as_soon_as_speech_goes_on() {
+    let mut stream = Stream::new();
+    stream.feed(38, 3000);
+    stream.feed(EARLY_PAUSE + 3, 0);
+    stream.feed(1, 3000);
+    assert_eq!(stream.kinds(), [('e', 43), ('g', 0)], "the early one stands for a partial one");
+    stream.feed(60, 3000);
+    stream.feed(END_PAUSE, 0);
+    assert_eq!(stream.kinds()[2..], [('p', 98), ('e', 117), ('w', 117)]);
 }
 
 #[test]
