@@ -34,7 +34,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 use uuid::Uuid;
@@ -78,8 +78,8 @@ pub struct ApiState {
     pub rng: Rng,
     /// Where the files of recordings are.
     pub recordings: Folder,
-    /// Limits.
-    pub settings: ApiSettings,
+    /// Limits; they may change while it runs.
+    pub settings: watch::Receiver<ApiSettings>,
 }
 
 /// The API's limits.
@@ -100,6 +100,18 @@ pub struct ApiSettings {
     pub sockets_per_key: usize,
     /// How often a WebSocket is pinged; one that is silent for three of these is closed.
     pub ping_every: Duration,
+}
+
+impl ApiSettings {
+    /// What one access key may ask.
+    fn rate_per_key(&self) -> Rate {
+        Rate { per_s: self.requests_per_s_per_key, burst: self.burst_per_key }
+    }
+
+    /// What one address may ask.
+    fn rate_per_source(&self) -> Rate {
+        Rate { per_s: self.requests_per_s_per_source, burst: self.burst_per_source }
+    }
 }
 
 impl Default for ApiSettings {
@@ -140,14 +152,10 @@ type SharedState = Arc<Shared>;
 /// The whole HTTP surface. Serve it with connect info (`SocketAddr`), by which the limits per
 /// address go.
 pub fn router(state: ApiState) -> Router {
-    let settings = &state.settings;
     let shared = Arc::new(Shared {
         rng: Mutex::new(state.rng.clone()),
-        sources: Buckets::new(Rate {
-            per_s: settings.requests_per_s_per_source,
-            burst: settings.burst_per_source,
-        }),
-        keys: Buckets::new(Rate { per_s: settings.requests_per_s_per_key, burst: settings.burst_per_key }),
+        sources: Buckets::new(),
+        keys: Buckets::new(),
         counts: edge::Counts::default(),
         sockets: Arc::default(),
         streams: Arc::default(),
@@ -219,6 +227,10 @@ enum Answer {
 }
 
 impl Shared {
+    fn settings(&self) -> watch::Ref<'_, ApiSettings> {
+        self.state.settings.borrow()
+    }
+
     fn now(&self) -> Now {
         (self.state.clock)()
     }

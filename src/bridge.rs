@@ -136,6 +136,7 @@ impl Bridge {
             Input::Errand { ticket, result } => self.handle_errand(now, ticket, result, ports),
             Input::Recorded(report) => self.handle_record_report(now, report),
             Input::Speech(report) => self.handle_speech(now, report),
+            Input::Settings(settings) => self.settings.change(*settings),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }

@@ -16,10 +16,10 @@ use tracing::{debug, error, info, warn};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::outside::ErrandResult;
 use crate::bridge::recording::RecordReport;
-use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
+use crate::bridge::{self, Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
 use crate::errand::Errands;
 use crate::net::clock::Clock;
-use crate::net::transport::{TransportEvent, Transports};
+use crate::net::transport::{self, TransportEvent, Transports};
 use crate::plane::ShardReport;
 use crate::record::RecordInlet;
 use crate::speech::recogniser::service::SpeechInlet;
@@ -61,8 +61,21 @@ pub enum Inbound {
     Recorded(RecordReport),
     /// News of the recogniser.
     Speech(SpeechReport),
+    /// Other settings hold from now on.
+    Settings(Box<Reconfigured>),
     /// Take no new calls, end all, then stop.
     Drain,
+}
+
+/// What the control task works with once its configuration was read anew.
+#[derive(Clone, Debug)]
+pub struct Reconfigured {
+    /// The bridge's settings.
+    pub bridge: bridge::Settings,
+    /// The limits of the SIP transports.
+    pub transports: transport::Settings,
+    /// What flows have done outside.
+    pub errands: Errands,
 }
 
 impl From<TransportEvent> for Inbound {
@@ -116,6 +129,12 @@ impl Control {
     /// The bridge's gauges, at most half a second old.
     pub fn gauges(&self) -> Gauges {
         self.gauges.borrow().clone()
+    }
+
+    /// Has other settings hold from now on.
+    pub async fn change(&self, to: Reconfigured) {
+        // A control task that is gone has no use for them.
+        let _ = self.inbox.send(Inbound::Settings(Box::new(to))).await;
     }
 
     /// Whether the bridge takes no new calls any more.
@@ -251,6 +270,12 @@ impl Task {
             Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
             Inbound::Recorded(report) => Input::Recorded(report),
             Inbound::Speech(report) => Input::Speech(report),
+            Inbound::Settings(to) => {
+                let Reconfigured { bridge, transports, errands } = *to;
+                self.transports.limit(&transports);
+                self.errands = errands;
+                Input::Settings(Box::new(bridge))
+            }
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);

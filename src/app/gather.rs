@@ -5,6 +5,7 @@ mod bridge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::reload::Reloads;
 use crate::control::Control;
 use crate::errand::Errands;
 use crate::net::clock::Clock;
@@ -198,6 +199,18 @@ fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
     for (name, help, counter) in counted {
         exposition.counter(name, help, read(counter));
     }
+}
+
+/// Adds how often the configuration was read anew.
+pub(super) fn register_reloads(metrics: &Metrics, reloads: &Arc<Reloads>) {
+    let reloads = reloads.clone();
+    metrics.register(move |exposition| {
+        exposition.counters(
+            "confab_config_reloads_total",
+            "Times the configuration was read anew, by whether it could be taken.",
+            &[(&[("result", "ok")], read(&reloads.ok)), (&[("result", "failed")], read(&reloads.failed))],
+        );
+    });
 }
 
 /// A counter's value.

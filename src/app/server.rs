@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::failure::{FAILED, Failure};
 use super::ready::Ready;
+use super::reload::{self, Owners, Reloader};
 use super::{gather, process, wiring};
-use crate::api::{self, ApiState, ControlAnswer, Health};
+use crate::api::{self, ApiSettings, ApiState, ControlAnswer, Health};
 use crate::bridge::Bridge;
 use crate::bridge::recording::RecordReport;
 use crate::config::Config;
@@ -22,13 +23,11 @@ use crate::errand::Errands;
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
-use crate::net::http::HttpClient;
 use crate::net::thread::{MediaThread, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
-use crate::record::retention::Retention;
-use crate::record::{self, Recorder};
+use crate::record::{self, Recorder, retention};
 use crate::rng::Rng;
 use crate::speech::recogniser::service::Recogniser;
 use crate::store::{Store, Write, spawn_writer};
@@ -91,6 +90,8 @@ pub(super) struct Server {
     pub customer: CustomerId,
     /// What is told about it.
     pub ready: Ready,
+    /// Whom a configuration that is read anew is told to.
+    owners: Owners,
     store: Store,
     drain_timeout: Duration,
     signals: Signals,
@@ -111,6 +112,7 @@ impl Server {
         let clock = Clock::new();
         let signals =
             Signals::listen().map_err(|error| Failure::other("signals cannot be received", &error))?;
+        let trust = wiring::trust(&config).map_err(Failure::settings)?;
         let (control, inbox) = control::channel();
         let transports = Transports::bind(&wiring::transport(&config), &control.inbox())
             .map_err(|error| Failure::sip_bind(&error))?;
@@ -145,8 +147,9 @@ impl Server {
             Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
                 .map_err(|error| Failure::media(&error))?;
         let outlet = control.inbox();
+        let (speech_settings, settings) = watch::channel(wiring::speech(&config, &trust));
         let (recogniser, speech) = Recogniser::start(
-            wiring::speech_engine(&config, tokio::runtime::Handle::current()),
+            wiring::SpeechEngines { settings, runtime: tokio::runtime::Handle::current() },
             Box::new(move |report| {
                 // The inbox gone means that the server is ending.
                 let _ = outlet.blocking_send(Inbound::Speech(report));
@@ -155,16 +158,16 @@ impl Server {
         .map_err(|error| Failure::other("the recogniser's threads cannot be started", &error))?;
         let metrics = Metrics::new();
         let no_tls = |error| Failure::other("the TLS library cannot be used", &error);
-        let errands = Errands::new(wiring::errands(&config)).map_err(no_tls)?;
+        let errands = Errands::new(wiring::errands(&config, &trust)).map_err(no_tls)?;
         gather::register(&metrics, &control, &transports, &media);
-        let client = HttpClient::new(wiring::webhook_client(&config)).map_err(no_tls)?;
+        let telling = wiring::telling(&config, &trust).map_err(no_tls)?;
+        let (telling, told) = watch::channel(telling);
         let webhooks = webhook::spawn(webhook::Setup {
             store: store.clone(),
             writer: writes.clone(),
-            client,
             clock: Arc::new(move || clock.both()),
             rng: rng.fork(),
-            settings: wiring::webhook_schedule(&config),
+            telling: told,
         });
         gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
         gather::register_errands(&metrics, &errands);
@@ -198,22 +201,35 @@ impl Server {
             shards,
             transports,
             writer: writes,
-            errands,
+            errands: errands.clone(),
             recorder: record_inlet,
             speech,
         };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
-        let retention = Retention { age: config.record.keep, bytes: config.record.max_bytes };
-        let retention = tokio::spawn(retention.run(store.clone(), folder.clone(), clock));
+        let (kept, keeping) = watch::channel(wiring::retention(&config));
+        let retention = tokio::spawn(retention::run(keeping, store.clone(), folder.clone(), clock));
+        let (api, settings) = watch::channel(wiring::api(&config));
         let state =
-            api_state(&config, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
+            api_state(settings, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
+        let owners = Owners {
+            control: control.clone(),
+            shards: shard_count,
+            api,
+            telling,
+            kept,
+            speech: speech_settings,
+            errands,
+            reloads: Arc::default(),
+        };
+        gather::register_reloads(&metrics, &owners.reloads);
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
             control,
             customer: bootstrap.customer_id,
             ready,
+            owners,
             store,
             drain_timeout: config.conference.drain_timeout,
             signals,
@@ -234,13 +250,19 @@ impl Server {
         self.ready.text()
     }
 
-    /// Serves until a signal, then ends: no new calls, BYE to all, the last write, the API.
-    pub async fn run(mut self) -> Result<Ending, Failure> {
-        tokio::select! {
-            () = self.signals.next() => {}
-            _ = &mut self.bridge => {
-                warn!("the control task stopped by itself");
-                return Ok(Ending::Broken);
+    /// Serves until a signal, then ends: no new calls, BYE to all, the last write, the API. Until then
+    /// the configuration is read anew whenever `reloader` is told to.
+    pub async fn run(mut self, mut reloader: Option<Reloader>) -> Result<Ending, Failure> {
+        loop {
+            tokio::select! {
+                () = self.signals.next() => break,
+                _ = &mut self.bridge => {
+                    warn!("the control task stopped by itself");
+                    return Ok(Ending::Broken);
+                }
+                Some(config) = reload::next(&mut reloader, &self.owners) => {
+                    self.drain_timeout = config.conference.drain_timeout;
+                }
             }
         }
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
@@ -347,7 +369,7 @@ fn deliver_recorded(inbox: &mpsc::Sender<Inbound>, report: RecordReport) -> Resu
 
 /// What the API works with.
 fn api_state(
-    config: &Config,
+    settings: watch::Receiver<ApiSettings>,
     clock: Clock,
     control: &Control,
     (store, writer, recordings): (Store, mpsc::WeakSender<Write>, record::Folder),
@@ -373,7 +395,7 @@ fn api_state(
         clock: Arc::new(move || clock.both()),
         rng,
         recordings,
-        settings: wiring::api(config),
+        settings,
     }
 }
 

@@ -7,6 +7,7 @@ mod redirect;
 mod request;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::future::Future;
 use std::io;
@@ -24,11 +25,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use crate::time::Duration;
 pub use address::is_private;
 pub use request::request;
+pub use trust::{BadPem, Trust};
 
 /// Idle connections kept to one server.
 const IDLE_PER_HOST_MAX: usize = 32;
@@ -109,18 +111,25 @@ impl HttpClient {
     /// # Errors
     /// When the TLS library has no protocol in common with itself, which no build has.
     pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
-        Self::guarded(settings, if settings.allow_private { |_| false } else { is_private })
+        Self::trusting(settings, &Trust::default())
     }
 
-    fn guarded(settings: Settings, refuses: Guard) -> Result<Self, rustls::Error> {
+    /// A client that trusts these.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`].
+    pub fn trusting(settings: Settings, trust: &Trust) -> Result<Self, rustls::Error> {
+        Self::guarded(settings, trust, if settings.allow_private { |_| false } else { is_private })
+    }
+
+    fn guarded(settings: Settings, trust: &Trust, refuses: Guard) -> Result<Self, rustls::Error> {
         let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.timeout));
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(trust.roots.clone())
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)

@@ -29,6 +29,26 @@ const RECOGNISER_NICENESS: libc::c_int = 15;
 
 /// Makes the engine when there is something to recognise.
 pub type MakeEngine = Box<dyn FnMut() -> Result<Box<dyn Engine>, String> + Send>;
+/// What engines come from.
+pub trait Engines: Send {
+    /// Makes the engine, when there is something to recognise.
+    ///
+    /// # Errors
+    /// When there can be none, and why.
+    fn make(&mut self) -> Result<Box<dyn Engine>, String>;
+
+    /// Whether another would be made now than the last one.
+    fn has_changed(&self) -> bool {
+        false
+    }
+}
+
+impl Engines for MakeEngine {
+    fn make(&mut self) -> Result<Box<dyn Engine>, String> {
+        self()
+    }
+}
+
 /// Where reports go; may wait.
 pub type ReportOutlet = Box<dyn Fn(SpeechReport) + Send>;
 
@@ -45,14 +65,17 @@ impl Recogniser {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(engine: MakeEngine, reports: ReportOutlet) -> io::Result<(Recogniser, SpeechInlet)> {
+    pub fn start(
+        engines: impl Engines + 'static,
+        reports: ReportOutlet,
+    ) -> io::Result<(Recogniser, SpeechInlet)> {
         let counters = Arc::new(Counters::default());
         let queue = Arc::new(Queue::new(counters.clone()));
         let (orders, taken) = sync_channel(ORDERS_MAX);
         let ear = Ear::new(queue.clone(), counters.clone());
         std::thread::Builder::new().name("confab-ear".to_owned()).spawn(move || hear(ear, &taken))?;
-        let worker =
-            Worker { queue: queue.clone(), make: engine, engine: None, reports, counters: counters.clone() };
+        let (engines, its_counters) = (Box::new(engines), counters.clone());
+        let worker = Worker { queue: queue.clone(), engines, engine: None, reports, counters: its_counters };
         std::thread::Builder::new().name("confab-speech".to_owned()).spawn(move || worker.run())?;
         let inlet = SpeechInlet { orders, counters: counters.clone() };
         Ok((Recogniser { counters, queue }, inlet))
@@ -112,7 +135,7 @@ fn hear(mut ear: Ear, orders: &Receiver<SpeechOrder>) {
 /// The recognising thread.
 struct Worker {
     queue: Arc<Queue>,
-    make: MakeEngine,
+    engines: Box<dyn Engines>,
     engine: Option<Box<dyn Engine>>,
     reports: ReportOutlet,
     counters: Arc<Counters>,
@@ -138,9 +161,10 @@ impl Worker {
 
     fn recognise(&mut self, job: Job, partial: bool) {
         let clock = Clock::new();
+        self.engine.take_if(|_| self.engines.has_changed());
         if self.engine.is_none() {
             let began = clock.now();
-            match (self.make)() {
+            match self.engines.make() {
                 Ok(engine) => self.engine = Some(engine),
                 Err(why) => {
                     (self.reports)(SpeechReport::Failed(why));
