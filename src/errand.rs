@@ -212,7 +212,7 @@ impl Inner {
                 match self.request(method, &url, &content_type, body).await {
                     Ok(answer) => {
                         let status = answer.status.as_u16();
-                        ErrandResult::Http { status, body: answer.body.into() }
+                        ErrandResult::Http { status, is_cut: answer.is_cut, body: answer.body.into() }
                     }
                     Err(failure) => ErrandResult::Failed(failure.to_string()),
                 }

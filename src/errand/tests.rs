@@ -48,7 +48,7 @@ async fn private_addresses_are_asked_only_where_allowed() {
         let _ = stream.write_all(answer.as_bytes()).await;
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
-    let ErrandResult::Http { status, body } =
+    let ErrandResult::Http { status, body, .. } =
         result(&allowed, request(format!("http://127.0.0.1:{port}/path"))).await
     else {
         panic!("no answer")

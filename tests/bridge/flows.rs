@@ -84,7 +84,7 @@ fn clip(ms: u64) -> ErrandResult {
 }
 
 fn http(status: u16, body: &Value) -> ErrandResult {
-    ErrandResult::Http { status, body: body.to_string().into_bytes() }
+    ErrandResult::Http { status, body: body.to_string().into_bytes(), is_cut: false }
 }
 
 fn sleep(ms: u64) -> Value {
@@ -276,6 +276,21 @@ fn an_answer_that_comes_after_the_call_is_nobodys() {
     assert_eq!(errand, Errand::Speech { text: "hello".to_owned(), language: "en-US".to_owned() });
     sim.run(LATER);
     assert_nothing_left(&sim);
+}
+
+#[test]
+fn an_answer_to_a_fetch_that_is_too_long_says_so() {
+    let mut sim = Sim::new(12);
+    let fetch =
+        json!({"type": "fetch", "option": {"event_url": "http://web.example/", "event_method": "GET"}});
+    let conference = conference(&mut sim, Some(json!([fetch])), None);
+    caller(&mut sim, &conference);
+    sim.answer_errand(ErrandResult::Http { status: 200, body: vec![b'['; 65_536], is_cut: true });
+    let step = told(&sim, FlowStage::Pre).remove(0);
+    assert_eq!(
+        (step.1, step.2.as_str()),
+        (StepStatus::Failed, "the answer is longer than the 65536 bytes that are read of it")
+    );
 }
 
 #[test]
