@@ -284,7 +284,7 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
     let rooms = of(|gauges| &gauges.rooms).iter().sum::<u64>();
     exposition.gauge("confab_media_legs", "Calls whose audio is handled.", legs as f64);
     exposition.gauge("confab_media_rooms", "Rooms that have a call in them.", rooms as f64);
-    let counters: [(&str, &str, Pick); 8] = [
+    let counters: [(&str, &str, Pick); 10] = [
         ("confab_media_ticks_total", "Slots ticked.", |gauges| &gauges.ticks),
         ("confab_media_overruns_total", "Slots done more than a tick late.", |gauges| &gauges.overruns),
         ("confab_media_skipped_total", "Slots given up because the thread was stopped too long.", |gauges| {
@@ -303,6 +303,16 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
         ("confab_media_digits_dropped_total", "Digits lost because signalling was too slow.", |gauges| {
             &gauges.digits_dropped
         }),
+        (
+            "confab_media_taps_refused_total",
+            "Recordings, transcriptions and streams refused because their room had too many.",
+            |gauges| &gauges.taps_refused,
+        ),
+        (
+            "confab_media_marks_dropped_total",
+            "Marks of who joined, spoke or left, lost because nobody read them.",
+            |gauges| &gauges.marks_dropped,
+        ),
     ];
     for (name, help, pick) in counters {
         per_thread(exposition, name, help, &of(pick));

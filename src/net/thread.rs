@@ -72,6 +72,10 @@ pub struct ThreadGauges {
     pub receive_dropped: AtomicU64,
     /// Digits dropped because the control plane was too slow.
     pub digits_dropped: AtomicU64,
+    /// Taps and sources refused because their room had too many.
+    pub taps_refused: AtomicU64,
+    /// Marks of taps (who joined, spoke, left) dropped because nobody read them.
+    pub marks_dropped: AtomicU64,
 }
 
 /// What a media thread is made of.
@@ -404,7 +408,16 @@ impl Loop {
     fn publish(&self) {
         let (io, shard) = (self.wires.io.counters(), self.shard.counters());
         let ThreadGauges {
-            legs, rooms, received, sent, send_failed, receive_dropped, digits_dropped, ..
+            legs,
+            rooms,
+            received,
+            sent,
+            send_failed,
+            receive_dropped,
+            digits_dropped,
+            taps_refused,
+            marks_dropped,
+            ..
         } = &*self.gauges;
         legs.store(self.shard.leg_count() as u64, Relaxed);
         rooms.store(self.shard.room_count() as u64, Relaxed);
@@ -413,5 +426,7 @@ impl Loop {
         send_failed.store(io.send_full + io.send_refused + io.send_unreachable + io.send_failed, Relaxed);
         receive_dropped.store(io.truncated + io.foreign + io.stale + shard.stray, Relaxed);
         digits_dropped.store(shard.digits_dropped, Relaxed);
+        taps_refused.store(shard.taps_refused, Relaxed);
+        marks_dropped.store(shard.marks_dropped, Relaxed);
     }
 }
