@@ -19,6 +19,7 @@ use crate::bridge::recording::RecordReport;
 use crate::bridge::{self, Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
 use crate::errand::Errands;
 use crate::net::clock::Clock;
+use crate::net::thread::Moving;
 use crate::net::transport::{self, TransportEvent, Transports};
 use crate::plane::ShardReport;
 use crate::record::RecordInlet;
@@ -50,6 +51,8 @@ pub enum Inbound {
     Transport(TransportEvent),
     /// News of a shard.
     Report(ShardReport),
+    /// A leg on its way from media thread to media thread.
+    Moving(Moving),
     /// What came of an errand.
     Errand {
         /// Which.
@@ -267,6 +270,10 @@ impl Task {
             Inbound::Transport(TransportEvent::Message { flow, bytes }) => Input::Sip { flow, bytes },
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
+            Inbound::Moving(moving) => match self.outlets.arrived(moving) {
+                Some(report) => Input::Report(report),
+                None => return,
+            },
             Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
             Inbound::Recorded(report) => Input::Recorded(report),
             Inbound::Speech(report) => Input::Speech(report),

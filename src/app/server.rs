@@ -23,7 +23,7 @@ use crate::errand::Errands;
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
-use crate::net::thread::{MediaThread, ThreadSetup};
+use crate::net::thread::{MediaThread, Moving, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
@@ -333,7 +333,7 @@ fn start_media(
     let legs: LegSettings = wiring::legs(config, wall_at_zero, rng);
     let mut threads = Vec::with_capacity(usize::from(count));
     for index in 0..count {
-        let inbox = inbox.clone();
+        let (inbox, outlet) = (inbox.clone(), inbox.clone());
         let thread = MediaThread::start(ThreadSetup {
             index,
             backend: wiring::backend(config),
@@ -341,6 +341,7 @@ fn start_media(
             legs: legs.clone(),
             rng: rng.fork(),
             reports: Box::new(move |report| deliver(&inbox, report)),
+            moving: Box::new(move |moving| deliver_moving(&outlet, moving)),
         })?;
         info!(thread = index, backend = thread.backend, priority = %thread.priority, "media thread runs");
         threads.push(Arc::new(thread));
@@ -353,6 +354,15 @@ fn start_media(
 fn deliver(inbox: &mpsc::Sender<Inbound>, report: ShardReport) -> Result<(), ShardReport> {
     match inbox.try_send(Inbound::Report(report)) {
         Err(mpsc::error::TrySendError::Full(Inbound::Report(report))) => Err(report),
+        // Nobody listens any more: the server is ending.
+        _ => Ok(()),
+    }
+}
+
+/// Hands a leg on its way to the control task; gives it back when the inbox is full.
+fn deliver_moving(inbox: &mpsc::Sender<Inbound>, moving: Moving) -> Result<(), Moving> {
+    match inbox.try_send(Inbound::Moving(moving)) {
+        Err(mpsc::error::TrySendError::Full(Inbound::Moving(moving))) => Err(moving),
         // Nobody listens any more: the server is ending.
         _ => Ok(()),
     }
