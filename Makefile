@@ -99,6 +99,8 @@ deps-test:
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
 	$(call need,opusdec,opus-tools)
+	$(call need,curl,curl)
+	$(call need,jq,jq)
 
 deps-models:
 	$(call need,npm,npm)
