@@ -101,6 +101,8 @@ deps-test: deps-venv ## install the clients that the tests drive
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
 	$(call need,opusdec,opus-tools)
+	$(call need,curl,curl)
+	$(call need,jq,jq)
 	@if ! cmp -s tests/compat/requirements.txt $(VENV)/compat.txt; then \
 		printf '==> installing the clients of the REST API\n'; \
 		$(PIP) install --requirement tests/compat/requirements.txt; \

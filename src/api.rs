@@ -35,7 +35,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::SwaggerUi;
 use uuid::Uuid;
@@ -82,8 +82,8 @@ pub struct ApiState {
     pub recordings: Folder,
     /// The storage that they are moved to, if any.
     pub storage: Option<RecordingStorage>,
-    /// Limits.
-    pub settings: ApiSettings,
+    /// Limits; they may change while it runs.
+    pub settings: watch::Receiver<ApiSettings>,
 }
 
 /// The storage that recordings are moved to.
@@ -113,6 +113,18 @@ pub struct ApiSettings {
     pub sockets_per_key: usize,
     /// How often a WebSocket is pinged; one that is silent for three of these is closed.
     pub ping_every: Duration,
+}
+
+impl ApiSettings {
+    /// What one access key may ask.
+    fn rate_per_key(&self) -> Rate {
+        Rate { per_s: self.requests_per_s_per_key, burst: self.burst_per_key }
+    }
+
+    /// What one address may ask.
+    fn rate_per_source(&self) -> Rate {
+        Rate { per_s: self.requests_per_s_per_source, burst: self.burst_per_source }
+    }
 }
 
 impl Default for ApiSettings {
@@ -153,14 +165,10 @@ type SharedState = Arc<Shared>;
 /// The whole HTTP surface. Serve it with connect info (`SocketAddr`), by which the limits per
 /// address go.
 pub fn router(state: ApiState) -> Router {
-    let settings = &state.settings;
     let shared = Arc::new(Shared {
         rng: Mutex::new(state.rng.clone()),
-        sources: Buckets::new(Rate {
-            per_s: settings.requests_per_s_per_source,
-            burst: settings.burst_per_source,
-        }),
-        keys: Buckets::new(Rate { per_s: settings.requests_per_s_per_key, burst: settings.burst_per_key }),
+        sources: Buckets::new(),
+        keys: Buckets::new(),
         counts: edge::Counts::default(),
         sockets: Arc::default(),
         streams: Arc::default(),
@@ -233,6 +241,10 @@ enum Answer {
 }
 
 impl Shared {
+    fn settings(&self) -> watch::Ref<'_, ApiSettings> {
+        self.state.settings.borrow()
+    }
+
     fn now(&self) -> Now {
         (self.state.clock)()
     }

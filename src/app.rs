@@ -8,6 +8,7 @@ mod gather;
 mod operator;
 mod process;
 mod ready;
+mod reload;
 mod server;
 mod wiring;
 
@@ -17,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 
-use crate::config::{Resolved, resolve};
+use crate::config::resolve;
 use crate::load;
 use crate::obs::log;
 use cli::{Cli, FloorArguments, ServeOptions, Subcommand};
 use failure::Failure;
+use reload::Reloader;
 use server::{Ending, Server};
 
 /// Worker threads of the async runtime: signalling and the API. Media has threads of its own.
@@ -54,10 +56,10 @@ fn serve(options: &ServeOptions, is_demo: bool) -> Result<ExitCode, Failure> {
     let environment = process::environment();
     let text = options.read_file().map_err(|(path, error)| Failure::config_file(&path, &error))?;
     let sources = options.sources(environment, text);
-    let Resolved { mut config, warnings } =
-        resolve(&sources).map_err(|errors| Failure::config(options.config.as_deref(), &errors))?;
+    let resolved = resolve(&sources).map_err(|errors| Failure::config(options.config.as_deref(), &errors))?;
+    let mut config = resolved.config.clone();
     let logs = log::start(config.log).map_err(|error| Failure::other("logging cannot be started", &error))?;
-    for warning in warnings {
+    for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
     process::raise_file_limit();
@@ -70,12 +72,17 @@ fn serve(options: &ServeOptions, is_demo: bool) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::other("the async runtime cannot be started", &error))?;
     let ending = runtime.block_on(async {
+        // A demo ends with its terminal.
+        let reloader = match is_demo {
+            true => None,
+            false => Some(Reloader::listen(options.clone(), resolved, logs.level.clone())?),
+        };
         let server = Server::start(config, rng).await?;
         ready::print(&server.ready_text());
         if let Some(demo) = demo {
             ready::print(&demo.open(&server).await?);
         }
-        server.run().await
+        server.run(reloader).await
     })?;
     if let Ending::AtOnce = ending {
         // What still runs is what the second signal did not want to wait for.

@@ -6,7 +6,7 @@
 //! [`Bridge::next_timeout`] tells when [`Input::Timeout`] is due.
 //!
 //! Each rule has its room: who gets in (`admission`), how a caller joins (`joining`) and leaves
-//! (`leaving`), how a conference and the server end (`ending`), what a customer may ask
+//! (`leaving`) or goes over to another conference (`moving`), how a conference and the server end (`ending`), what a customer may ask
 //! (`execute`), what flows do (`flow`, `flows`, `activeflows`), what a restart goes on with (`restore`).
 
 mod activeflows;
@@ -28,6 +28,7 @@ mod joining;
 mod journal;
 mod leaving;
 mod media;
+mod moving;
 pub mod recording;
 pub mod resource;
 mod restore;
@@ -136,6 +137,7 @@ impl Bridge {
             Input::Errand { ticket, result } => self.handle_errand(now, ticket, result, ports),
             Input::Recorded(report) => self.handle_record_report(now, report),
             Input::Speech(report) => self.handle_speech(now, report),
+            Input::Settings(settings) => self.settings.change(*settings),
             Input::Timeout => {}
             Input::Drain => self.begin_drain(now, ports),
         }

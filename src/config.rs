@@ -3,16 +3,19 @@
 
 mod file;
 mod key;
+mod reload;
 mod ring;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use key::{CALLS_LIMIT, CONFERENCES_LIMIT, DOMAINS_LIMIT, Key, MEMBERS_LIMIT, THREADS_LIMIT};
+pub use key::{CALLS_LIMIT, CONFERENCES_LIMIT, DOMAINS_LIMIT, Key, MEMBERS_LIMIT, THREADS_LIMIT, Takes};
+pub use reload::{Change, Reload, reload};
 pub use ring::RingCountry;
 pub use value::Value;
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub record: RecordConfig,
     /// Transcription.
     pub transcribe: TranscribeConfig,
+    /// Whom is trusted when others are asked by https.
+    pub tls: TlsConfig,
     /// Logs.
     pub log: LogConfig,
     /// Keys that are fixed from outside.
@@ -209,6 +214,13 @@ pub struct TranscribeConfig {
     pub timeout: Duration,
 }
 
+/// `[tls]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsConfig {
+    /// A PEM file of certificate authorities that are trusted beside Mozilla's, if any.
+    pub extra_ca_file: Option<PathBuf>,
+}
+
 /// `[log]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogConfig {
@@ -218,8 +230,8 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
-/// The least level that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The least level that is logged, the fewest lines first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Something is lost.
     Error,
@@ -329,6 +341,7 @@ impl Default for Config {
                 model: "whisper-1".to_owned(),
                 timeout: Duration::from_secs(10),
             },
+            tls: TlsConfig { extra_ca_file: None },
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
             keys: KeysConfig::default(),
         }
@@ -392,105 +405,134 @@ pub struct Sources {
 /// Variables that are ours but no key of the file: the file itself.
 const ENV_OF_THE_COMMAND_LINE: [&str; 1] = ["CONFAB_CONFIG"];
 
-/// A [`Config`], and what in its sources was probably not meant.
-#[derive(Clone, Debug, PartialEq)]
+/// A [`Config`], how it was written, and what in its sources was probably not meant. Debug output leaves
+/// out how it was written, since secrets are in it.
+#[derive(Clone, PartialEq)]
 pub struct Resolved {
     /// The options.
     pub config: Config,
     /// For the log: `CONFAB_*` variables that mean nothing.
     pub warnings: Vec<String>,
+    /// What was set, by the names of the keys.
+    values: Values,
 }
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolved")
+            .field("config", &self.config)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The value in force of every key that was set, by the key's name.
+type Values = BTreeMap<&'static str, Value>;
 
 /// Reads all sources: flags over environment over file over defaults.
 ///
 /// # Errors
 /// Every fault found, in the order of the sources; never an empty list.
 pub fn resolve(sources: &Sources) -> Result<Resolved, Vec<ConfigError>> {
-    let mut config = Config::default();
-    let mut errors = Vec::new();
-    apply_file(&mut config, sources.file.as_deref().unwrap_or_default(), &mut errors);
-    let warnings = apply_env(&mut config, &sources.env, &mut errors);
-    apply_flags(&mut config, &sources.flags, &mut errors);
-    apply_set(&mut config, &sources.set, &mut errors);
+    let mut reading = Reading::default();
+    reading.read_file(sources.file.as_deref().unwrap_or_default());
+    let warnings = reading.read_env(&sources.env);
+    reading.read_flags(&sources.flags);
+    reading.read_set(&sources.set);
+    let Reading { config, values, mut errors } = reading;
     if errors.is_empty() {
         errors.extend(conflict(&config));
     }
-    if errors.is_empty() { Ok(Resolved { config, warnings }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Resolved { config, warnings, values }) } else { Err(errors) }
 }
 
-/// The file's settings.
-fn apply_file(config: &mut Config, text: &str, errors: &mut Vec<ConfigError>) {
-    let settings = match file::read(text) {
-        Ok(settings) => settings,
-        Err(error) => return errors.push(error),
-    };
-    for setting in settings {
-        let result = match Key::named(&setting.key) {
-            Some(key) => (key.set)(config, &setting.value),
-            None => Err(unknown(&setting.key)),
-        };
-        if let Err(message) = result {
-            errors.push(ConfigError { place: Place::Line(setting.line), key: setting.key, message });
+/// The options as they grow, source by source.
+#[derive(Default)]
+struct Reading {
+    config: Config,
+    values: Values,
+    errors: Vec<ConfigError>,
+}
+
+impl Reading {
+    /// Sets a key, or keeps the fault with the place of its value.
+    fn set(&mut self, key: &'static Key, value: Value, place: Place, name: &str) {
+        match (key.set)(&mut self.config, &value) {
+            Ok(()) => drop(self.values.insert(key.name, value)),
+            Err(message) => self.fault(place, name, message),
         }
     }
-}
 
-/// The environment's settings; returns warnings of variables that mean nothing. An unknown one is no
-/// error because others (container links, say) put names like ours there.
-fn apply_env(config: &mut Config, env: &[(String, String)], errors: &mut Vec<ConfigError>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (name, value) in env {
-        match Key::ALL.iter().find(|key| key.env == name) {
-            Some(key) => {
-                if let Err(message) = (key.set)(config, &Value::Text(value.clone())) {
-                    errors.push(ConfigError { place: Place::Env(name.clone()), key: String::new(), message });
+    fn fault(&mut self, place: Place, key: &str, message: String) {
+        self.errors.push(ConfigError { place, key: key.to_owned(), message });
+    }
+
+    /// The file's settings.
+    fn read_file(&mut self, text: &str) {
+        let settings = match file::read(text) {
+            Ok(settings) => settings,
+            Err(error) => return self.errors.push(error),
+        };
+        for file::Setting { key: name, line, value } in settings {
+            match Key::named(&name) {
+                Some(key) => self.set(key, value, Place::Line(line), &name),
+                None => self.fault(Place::Line(line), &name, unknown(&name)),
+            }
+        }
+    }
+
+    /// The environment's settings; returns warnings of variables that mean nothing. An unknown one is no
+    /// error because others (container links, say) put names like ours there.
+    fn read_env(&mut self, env: &[(String, String)]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (name, value) in env {
+            match Key::ALL.iter().find(|key| key.env == name) {
+                Some(key) => self.set(key, Value::Text(value.clone()), Place::Env(name.clone()), ""),
+                None if name.starts_with("CONFAB_") && !ENV_OF_THE_COMMAND_LINE.contains(&name.as_str()) => {
+                    warnings.push(format!("the environment variable {name} means nothing to confab"));
                 }
+                None => {}
             }
-            None if name.starts_with("CONFAB_") && !ENV_OF_THE_COMMAND_LINE.contains(&name.as_str()) => {
-                warnings.push(format!("the environment variable {name} means nothing to confab"));
-            }
-            None => {}
+        }
+        warnings
+    }
+
+    /// The command line's settings.
+    fn read_flags(&mut self, flags: &[(&'static str, String)]) {
+        for key in Key::ALL {
+            let Some(flag) = key.flag else { continue };
+            let mut values: Vec<String> =
+                flags.iter().filter(|(name, _)| *name == flag).map(|(_, value)| value.clone()).collect();
+            let value = match values.len() {
+                0 => continue,
+                1 => Value::Text(values.remove(0)),
+                _ if flag == "--domain" => Value::List(values),
+                last => Value::Text(values.swap_remove(last - 1)),
+            };
+            self.set(key, value, Place::Flag(flag.to_owned()), "");
         }
     }
-    warnings
-}
 
-/// The command line's settings.
-fn apply_flags(config: &mut Config, flags: &[(&'static str, String)], errors: &mut Vec<ConfigError>) {
-    for key in Key::ALL {
-        let Some(flag) = key.flag else { continue };
-        let mut values: Vec<String> =
-            flags.iter().filter(|(name, _)| *name == flag).map(|(_, value)| value.clone()).collect();
-        let value = match values.len() {
-            0 => continue,
-            1 => Value::Text(values.remove(0)),
-            _ if flag == "--domain" => Value::List(values),
-            last => Value::Text(values.swap_remove(last - 1)),
-        };
-        if let Err(message) = (key.set)(config, &value) {
-            errors.push(ConfigError { place: Place::Flag(flag.to_owned()), key: String::new(), message });
-        }
-    }
-}
-
-/// The settings of `--set KEY=VALUE`.
-fn apply_set(config: &mut Config, set: &[String], errors: &mut Vec<ConfigError>) {
-    for text in set {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        let result = match Key::named(name) {
-            _ if !text.contains('=') => Err("must be KEY=VALUE such as sip.max_calls=500".to_owned()),
-            Some(key) if key.secret => {
-                Err(format!("is a secret that every user of this machine could read here; use {}", key.env))
+    /// The settings of `--set KEY=VALUE`.
+    fn read_set(&mut self, set: &[String]) {
+        for text in set {
+            let place = Place::Flag("--set".to_owned());
+            let Some((name, value)) = text.split_once('=') else {
+                let message = "must be KEY=VALUE such as sip.max_calls=500".to_owned();
+                self.fault(place, text, message);
+                continue;
+            };
+            match Key::named(name) {
+                Some(key) if key.secret => {
+                    let message = format!(
+                        "is a secret that every user of this machine could read here; use {}",
+                        key.env
+                    );
+                    self.fault(place, name, message);
+                }
+                Some(key) => self.set(key, Value::Text(value.to_owned()), place, name),
+                None => self.fault(place, name, unknown(name)),
             }
-            Some(key) => (key.set)(config, &Value::Text(value.to_owned())),
-            None => Err(unknown(name)),
-        };
-        if let Err(message) = result {
-            errors.push(ConfigError {
-                place: Place::Flag("--set".to_owned()),
-                key: name.to_owned(),
-                message,
-            });
         }
     }
 }

@@ -16,10 +16,11 @@ use tracing::{debug, error, info, warn};
 use crate::bridge::command::{Command, Reply};
 use crate::bridge::flow::outside::ErrandResult;
 use crate::bridge::recording::RecordReport;
-use crate::bridge::{Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
+use crate::bridge::{self, Bridge, Gauges, Input, Level, Note, Output, SpeechReport};
 use crate::errand::Errands;
 use crate::net::clock::Clock;
-use crate::net::transport::{TransportEvent, Transports};
+use crate::net::thread::Moving;
+use crate::net::transport::{self, TransportEvent, Transports};
 use crate::plane::ShardReport;
 use crate::record::RecordInlet;
 use crate::speech::recogniser::service::SpeechInlet;
@@ -50,6 +51,8 @@ pub enum Inbound {
     Transport(TransportEvent),
     /// News of a shard.
     Report(ShardReport),
+    /// A leg on its way from media thread to media thread.
+    Moving(Moving),
     /// What came of an errand.
     Errand {
         /// Which.
@@ -61,8 +64,21 @@ pub enum Inbound {
     Recorded(RecordReport),
     /// News of the recogniser.
     Speech(SpeechReport),
+    /// Other settings hold from now on.
+    Settings(Box<Reconfigured>),
     /// Take no new calls, end all, then stop.
     Drain,
+}
+
+/// What the control task works with once its configuration was read anew.
+#[derive(Clone, Debug)]
+pub struct Reconfigured {
+    /// The bridge's settings.
+    pub bridge: bridge::Settings,
+    /// The limits of the SIP transports.
+    pub transports: transport::Settings,
+    /// What flows have done outside.
+    pub errands: Errands,
 }
 
 impl From<TransportEvent> for Inbound {
@@ -116,6 +132,12 @@ impl Control {
     /// The bridge's gauges, at most half a second old.
     pub fn gauges(&self) -> Gauges {
         self.gauges.borrow().clone()
+    }
+
+    /// Has other settings hold from now on.
+    pub async fn change(&self, to: Reconfigured) {
+        // A control task that is gone has no use for them.
+        let _ = self.inbox.send(Inbound::Settings(Box::new(to))).await;
     }
 
     /// Whether the bridge takes no new calls any more.
@@ -252,9 +274,19 @@ impl Task {
             Inbound::Transport(TransportEvent::Message { flow, bytes }) => Input::Sip { flow, bytes },
             Inbound::Transport(TransportEvent::Closed { flow }) => Input::FlowClosed { flow },
             Inbound::Report(report) => Input::Report(report),
+            Inbound::Moving(moving) => match self.outlets.arrived(moving) {
+                Some(report) => Input::Report(report),
+                None => return,
+            },
             Inbound::Errand { ticket, result } => Input::Errand { ticket, result },
             Inbound::Recorded(report) => Input::Recorded(report),
             Inbound::Speech(report) => Input::Speech(report),
+            Inbound::Settings(to) => {
+                let Reconfigured { bridge, transports, errands } = *to;
+                self.transports.limit(&transports);
+                self.errands = errands;
+                Input::Settings(Box::new(bridge))
+            }
             Inbound::Drain => Input::Drain,
         };
         self.bridge.handle(self.clock.both(), input, &mut self.ports);

@@ -13,7 +13,7 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 use crate::bridge::flow::outside::{Errand, ErrandResult, Method};
 use crate::id::CustomerId;
-use crate::net::http::{self, Failure, HttpClient};
+use crate::net::http::{self, Failure, HttpClient, Trust};
 use crate::prompt::{FETCH_MAX_BYTES, Prompts};
 use crate::speech::voice::{Engine, Voice};
 use crate::time::Duration;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub allow_private: bool,
     /// The HTTP engine that speaks texts; `None`: the embedded voice does.
     pub speech_url: Option<String>,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
 }
 
 /// What was counted since the start.
@@ -76,6 +78,12 @@ struct Inner {
     http: HttpClient,
     prompts: Prompts,
     voice: Voice,
+    limits: Arc<Limits>,
+}
+
+/// How much at once, and what was counted: whatever the settings are.
+#[derive(Debug)]
+struct Limits {
     shares: Arc<Shares>,
     requests: Semaphore,
     speakers: Semaphore,
@@ -88,6 +96,25 @@ impl Errands {
     /// # Errors
     /// When there can be no TLS.
     pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
+        let limits = Limits {
+            shares: Arc::default(),
+            requests: Semaphore::new(REQUESTS_MAX),
+            speakers: Semaphore::new(SPEAKERS_MAX),
+            counts: Counts::default(),
+        };
+        Self::within(Arc::new(limits), settings)
+    }
+
+    /// Errands of other settings, within the same limits. No prompt is kept: what may be asked may be
+    /// another now.
+    ///
+    /// # Errors
+    /// As [`Errands::new`].
+    pub fn with(&self, settings: Settings) -> Result<Self, rustls::Error> {
+        Self::within(self.inner.limits.clone(), settings)
+    }
+
+    fn within(limits: Arc<Limits>, settings: Settings) -> Result<Self, rustls::Error> {
         let asking = http::Settings {
             timeout: REQUEST_TIMEOUT,
             allow_private: settings.allow_private,
@@ -97,18 +124,16 @@ impl Errands {
         let fetching = http::Settings { answer_max: FETCH_MAX_BYTES, ..asking };
         // Whoever configures the engine may have it in his own network, and at one place.
         let speaking = http::Settings { allow_private: true, redirects_max: 0, ..fetching };
+        let trust = &settings.trust;
         let engine = match settings.speech_url {
-            Some(url) => Some(Engine { url, http: HttpClient::new(speaking)? }),
+            Some(url) => Some(Engine { url, http: HttpClient::trusting(speaking, trust)? }),
             None => None,
         };
         let inner = Inner {
-            http: HttpClient::new(asking)?,
-            prompts: Prompts::new(HttpClient::new(fetching)?),
+            http: HttpClient::trusting(asking, trust)?,
+            prompts: Prompts::new(HttpClient::trusting(fetching, trust)?),
             voice: Voice::new(engine),
-            shares: Arc::default(),
-            requests: Semaphore::new(REQUESTS_MAX),
-            speakers: Semaphore::new(SPEAKERS_MAX),
-            counts: Counts::default(),
+            limits,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -120,8 +145,8 @@ impl Errands {
         D: FnOnce(ErrandResult) -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        let counts = &self.inner.counts;
-        let place = match self.inner.shares.admit(customer) {
+        let counts = &self.inner.limits.counts;
+        let place = match self.inner.limits.shares.admit(customer) {
             Ok(place) => place,
             Err(refused) => {
                 let counter = match refused {
@@ -142,8 +167,8 @@ impl Errands {
                 ))
             });
             let counter = match &result {
-                ErrandResult::Failed(_) => &inner.counts.failed,
-                _ => &inner.counts.done,
+                ErrandResult::Failed(_) => &inner.limits.counts.failed,
+                _ => &inner.limits.counts.done,
             };
             counter.fetch_add(1, Relaxed);
             deliver(result).await;
@@ -154,7 +179,7 @@ impl Errands {
 
     /// What was counted.
     pub fn counters(&self) -> Counters {
-        let counts = &self.inner.counts;
+        let counts = &self.inner.limits.counts;
         Counters {
             done: counts.done.load(Relaxed),
             failed: counts.failed.load(Relaxed),
@@ -179,27 +204,29 @@ impl Inner {
     }
 
     async fn run(&self, turns: &Turns, errand: Errand) -> ErrandResult {
+        let Limits { requests, speakers, .. } = &*self.limits;
         let closed = || ErrandResult::Failed("the server stops".to_owned());
         match errand {
             Errand::Http { method, url, content_type, body } => {
-                let Ok(_turn) = turn(&turns.requests, &self.requests).await else { return closed() };
+                let Ok(_turn) = turn(&turns.requests, requests).await else { return closed() };
                 match self.request(method, &url, &content_type, body).await {
                     Ok(answer) => {
-                        ErrandResult::Http { status: answer.status.as_u16(), body: answer.body.into() }
+                        let status = answer.status.as_u16();
+                        ErrandResult::Http { status, is_cut: answer.is_cut, body: answer.body.into() }
                     }
                     Err(failure) => ErrandResult::Failed(failure.to_string()),
                 }
             }
             Errand::Sound { url } => {
-                let Ok(_turn) = turn(&turns.requests, &self.requests).await else { return closed() };
+                let Ok(_turn) = turn(&turns.requests, requests).await else { return closed() };
                 self.prompts.clip(&url).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)
             }
             Errand::Speech { text, language } => {
                 // The engine is a request like others; the built-in voice keeps a core busy.
                 let turn = if self.voice.is_built_in() {
-                    turn(&turns.speakers, &self.speakers).await
+                    turn(&turns.speakers, speakers).await
                 } else {
-                    turn(&turns.requests, &self.requests).await
+                    turn(&turns.requests, requests).await
                 };
                 let Ok(_turn) = turn else { return closed() };
                 self.voice.speak(&text, &language).await.map_or_else(ErrandResult::Failed, ErrandResult::Clip)

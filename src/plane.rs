@@ -223,6 +223,17 @@ pub enum ShardCommand {
         /// The leg.
         leg: LegId,
     },
+    /// Moves a leg, as it is, into a room of this shard: its stream goes on. It comes from shard `from`,
+    /// maybe this one; the shell carries it from thread to thread, and what is ordered of it meanwhile
+    /// after it. [`ShardReport::LegFailed`] tells when that cannot be.
+    MoveLeg {
+        /// The leg.
+        leg: LegId,
+        /// The room it comes into.
+        room: RoomId,
+        /// Where it was.
+        from: ShardIndex,
+    },
     /// Begins to write what a room hears to a tap; the room ticks on even without legs. A tap that
     /// cannot be had is closed.
     StartTap {
@@ -257,6 +268,29 @@ pub enum ShardCommand {
         /// The tap.
         tap: TapId,
     },
+}
+
+impl ShardCommand {
+    /// The leg it is about; a source is none.
+    pub fn leg(&self) -> Option<LegId> {
+        match self {
+            ShardCommand::AddLeg { leg, .. }
+            | ShardCommand::UpdateLeg { leg, .. }
+            | ShardCommand::SetHears { leg, .. }
+            | ShardCommand::Play { leg, .. }
+            | ShardCommand::StopPlay { leg }
+            | ShardCommand::SendDigits { leg, .. }
+            | ShardCommand::ListenForTones { leg, .. }
+            | ShardCommand::MoveLeg { leg, .. }
+            | ShardCommand::RemoveLeg { leg } => Some(*leg),
+            ShardCommand::OpenRoom { .. }
+            | ShardCommand::CloseRoom { .. }
+            | ShardCommand::StartTap { .. }
+            | ShardCommand::StopTap { .. }
+            | ShardCommand::AddSource { .. }
+            | ShardCommand::RemoveSource { .. } => None,
+        }
+    }
 }
 
 /// The random start of an RTP stream we send.
@@ -294,7 +328,7 @@ pub enum ShardReport {
         /// Its counters.
         stats: LegStats,
     },
-    /// The leg could not be added (its sockets failed); no other report follows.
+    /// The leg could not be added or moved (its sockets failed); no other report follows.
     LegFailed {
         /// The leg.
         leg: LegId,

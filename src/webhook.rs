@@ -9,4 +9,4 @@ mod lane;
 pub mod request;
 pub mod schedule;
 
-pub use delivery::{Counters, Setup, Webhooks, spawn};
+pub use delivery::{Counters, Setup, Telling, Webhooks, spawn};

@@ -30,6 +30,25 @@ fn every_commented_key_shows_its_default() {
     assert_eq!(read(uncommented()), Config::default());
 }
 
+/// The comment above the line that shows a key, in one line.
+fn comment_of(key: &Key) -> String {
+    let (section, name) = key.name.split_once('.').unwrap_or(("", key.name));
+    let from =
+        if section.is_empty() { 0 } else { EXAMPLE.find(&format!("\n[{section}]")).expect("a section") };
+    let shown = EXAMPLE[from..].find(&format!("\n#{name} = ")).expect("it is shown") + from;
+    let above: Vec<&str> = EXAMPLE[..shown].lines().rev().take_while(|line| line.starts_with("# ")).collect();
+    above.into_iter().rev().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_key_says_when_a_change_takes_effect() {
+    for key in Key::ALL {
+        let comment = comment_of(key);
+        let mark = key.takes.mark();
+        assert!(comment.ends_with(mark), "{}: the comment must end in {mark}: {comment}", key.name);
+    }
+}
+
 #[test]
 fn every_key_is_shown_with_its_variable_and_flag() {
     let mut section = String::new();

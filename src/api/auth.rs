@@ -185,12 +185,14 @@ fn charge_source(parts: &Parts, shared: &Shared) -> Result<(), ApiError> {
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-    let taken = shared.sources.take(SourceKey::from(ip), shared.now().instant);
+    let rate = shared.settings().rate_per_source();
+    let taken = shared.sources.take(rate, SourceKey::from(ip), shared.now().instant);
     taken.map_err(|wait| rate_limited("this address", wait))
 }
 
 pub(super) fn charge_key(key: Uuid, shared: &Shared) -> Result<(), ApiError> {
-    let taken = shared.keys.take(key, shared.now().instant);
+    let rate = shared.settings().rate_per_key();
+    let taken = shared.keys.take(rate, key, shared.now().instant);
     taken.map_err(|wait| rate_limited("this access key", wait))
 }
 

@@ -26,6 +26,21 @@ pub(super) struct Rate {
     pub(super) burst: u32,
 }
 
+impl Rate {
+    /// When a bucket is full again after one more request; how long to wait if it is empty.
+    fn charge(self, full_at: u64, now: u64) -> Result<u64, Duration> {
+        let cost = NANOS_PER_S / u64::from(self.per_s.max(1));
+        // How far ahead of now a bucket may be.
+        let tolerance = cost * u64::from(self.burst.saturating_sub(1));
+        let full_at = full_at.max(now);
+        let ahead = full_at - now;
+        if ahead > tolerance {
+            return Err(Duration::from_nanos(ahead - tolerance));
+        }
+        Ok(full_at + cost)
+    }
+}
+
 /// What tells one source of requests from another: the address, or the /64 of an IPv6 address, which
 /// one subscriber has whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,37 +61,29 @@ pub(super) struct Buckets<K> {
     overflow: AtomicU64,
     overflowed: AtomicU64,
     swept_at: AtomicU64,
-    /// What one request costs, in nanoseconds.
-    cost: u64,
-    /// How far ahead of now a bucket may be.
-    tolerance: u64,
     buckets_max: usize,
 }
 
 impl<K: Eq + Hash> Buckets<K> {
-    pub(super) fn new(rate: Rate) -> Self {
-        Self::with_capacity(rate, BUCKETS_MAX)
+    pub(super) fn new() -> Self {
+        Self::with_capacity(BUCKETS_MAX)
     }
 
-    fn with_capacity(rate: Rate, buckets_max: usize) -> Self {
-        let cost = NANOS_PER_S / u64::from(rate.per_s.max(1));
-        let tolerance = cost * u64::from(rate.burst.saturating_sub(1));
+    fn with_capacity(buckets_max: usize) -> Self {
         Self {
             full_at: DashMap::new(),
             overflow: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             swept_at: AtomicU64::new(0),
-            cost,
-            tolerance,
             buckets_max,
         }
     }
 
-    /// Takes a token, or says how long until there is one.
-    pub(super) fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+    /// Takes a token of those that `rate` gives, or says how long until there is one.
+    pub(super) fn take(&self, rate: Rate, key: K, now: Instant) -> Result<(), Duration> {
         let now = now.as_nanos();
         if let Some(mut full_at) = self.full_at.get_mut(&key) {
-            *full_at = self.charge(*full_at, now)?;
+            *full_at = rate.charge(*full_at, now)?;
             return Ok(());
         }
         if self.full_at.len() >= self.buckets_max {
@@ -84,12 +91,12 @@ impl<K: Eq + Hash> Buckets<K> {
         }
         if self.full_at.len() >= self.buckets_max {
             self.overflowed.fetch_add(1, Ordering::Relaxed);
-            let full_at = self.charge(self.overflow.load(Ordering::Relaxed), now)?;
+            let full_at = rate.charge(self.overflow.load(Ordering::Relaxed), now)?;
             // Two at once may pay for one: the shared bucket is a brake, not a ledger.
             self.overflow.store(full_at, Ordering::Relaxed);
             return Ok(());
         }
-        let full_at = self.charge(0, now)?;
+        let full_at = rate.charge(0, now)?;
         self.full_at.insert(key, full_at);
         Ok(())
     }
@@ -97,16 +104,6 @@ impl<K: Eq + Hash> Buckets<K> {
     /// Requests that found no bucket of their own.
     pub(super) fn overflowed(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
-    }
-
-    /// When the bucket is full again after one more request; how long to wait if it is empty.
-    fn charge(&self, full_at: u64, now: u64) -> Result<u64, Duration> {
-        let full_at = full_at.max(now);
-        let ahead = full_at - now;
-        if ahead > self.tolerance {
-            return Err(Duration::from_nanos(ahead - self.tolerance));
-        }
-        Ok(full_at + self.cost)
     }
 
     /// Forgets buckets that are full: a new one is no different.
@@ -132,29 +129,39 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_the_rate_holds_on_both_sides_of_the_wait() {
-        let buckets = Buckets::new(RATE);
+        let buckets = Buckets::new();
         let start = Instant::from_millis(1000);
         for _ in 0..3 {
-            assert_eq!(buckets.take(1, start), Ok(()));
+            assert_eq!(buckets.take(RATE, 1, start), Ok(()));
         }
-        assert_eq!(buckets.take(1, start), Err(Duration::from_millis(100)));
-        assert_eq!(buckets.take(2, start), Ok(()), "another key has its own");
-        assert!(buckets.take(1, start + Duration::from_nanos(99_999_999)).is_err());
-        assert_eq!(buckets.take(1, start + Duration::from_millis(100)), Ok(()));
-        assert!(buckets.take(1, start + Duration::from_millis(100)).is_err());
+        assert_eq!(buckets.take(RATE, 1, start), Err(Duration::from_millis(100)));
+        assert_eq!(buckets.take(RATE, 2, start), Ok(()), "another key has its own");
+        assert!(buckets.take(RATE, 1, start + Duration::from_nanos(99_999_999)).is_err());
+        assert_eq!(buckets.take(RATE, 1, start + Duration::from_millis(100)), Ok(()));
+        assert!(buckets.take(RATE, 1, start + Duration::from_millis(100)).is_err());
+    }
+
+    #[test]
+    fn another_rate_holds_from_the_next_request_on() {
+        let (buckets, start) = (Buckets::new(), Instant::from_millis(1000));
+        (0..3).for_each(|_| assert_eq!(buckets.take(RATE, 1, start), Ok(())));
+        assert!(buckets.take(RATE, 1, start).is_err());
+        assert_eq!(buckets.take(Rate { per_s: 10, burst: 4 }, 1, start), Ok(()));
+        let slower = Rate { per_s: 1, burst: 1 };
+        assert_eq!(buckets.take(slower, 1, start), Err(Duration::from_millis(400)));
     }
 
     #[test]
     fn a_full_map_shares_one_bucket_until_others_are_idle() {
-        let buckets = Buckets::with_capacity(RATE, 2);
+        let buckets = Buckets::with_capacity(2);
         let start = Instant::from_millis(1000);
         for key in 0..5 {
-            assert_eq!(buckets.take(key, start), Ok(()), "two of their own, three of the shared one");
+            assert_eq!(buckets.take(RATE, key, start), Ok(()), "two of their own, three of the shared one");
         }
-        assert!(buckets.take(9, start).is_err());
+        assert!(buckets.take(RATE, 9, start).is_err());
         assert_eq!(buckets.overflowed(), 4);
         let later = start + Duration::from_secs(2);
-        assert_eq!(buckets.take(9, later), Ok(()));
+        assert_eq!(buckets.take(RATE, 9, later), Ok(()));
         assert_eq!(buckets.overflowed(), 4, "idle buckets made room");
         assert_eq!(buckets.full_at.len(), 1);
     }

@@ -71,7 +71,8 @@ pub(super) async fn metrics(
     State(shared): State<SharedState>,
     mut parts: Parts,
 ) -> Result<Response, ApiError> {
-    if shared.state.settings.metrics_open {
+    let is_open = shared.settings().metrics_open;
+    if is_open {
         Anyone::from_request_parts(&mut parts, &shared).await?;
     } else {
         Admin::from_request_parts(&mut parts, &shared).await?;

@@ -180,7 +180,7 @@ pub(super) async fn open(
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::new(Reason::InvalidQuery, format!("this is opened as a WebSocket (RFC 6455): {rejection}"))
     })?;
-    let max = shared.state.settings.sockets_per_key;
+    let max = shared.settings().sockets_per_key;
     let admitted = shared.sockets.admit(key.accesskey, max).ok_or_else(|| {
         ApiError::new(Reason::LimitReached, format!("this access key has {max} WebSockets open already"))
             .retry_after(Duration::from_secs(1))
@@ -240,7 +240,7 @@ impl Client {
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, End> {
-        let mut ping = tokio::time::interval(self.shared.state.settings.ping_every);
+        let mut ping = tokio::time::interval(self.shared.settings().ping_every);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = 0;
         let mut expires = Box::pin(tokio::time::sleep_until(self.expiry()));

@@ -76,6 +76,8 @@ Examples:
   confab serve --sip '[::]:5060' --http 0.0.0.0:8080 --advertise 203.0.113.7
   confab serve --domain sip.example.net --domain 203.0.113.7 --set sip.max_calls=500
 
+SIGHUP reads the file anew. deploy/confab.toml tells of every key whether a change takes effect at once,
+for new calls, or needs a restart; the log tells what changed. A file with a fault changes nothing.
 SIGTERM or ctrl-C drains: no new calls (503), BYE to all, everything on disk, exit 0. A second one
 exits at once.";
 

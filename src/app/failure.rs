@@ -67,6 +67,11 @@ impl Failure {
         }
     }
 
+    /// A value that turned out to be wrong when it was used.
+    pub fn settings(why: String) -> Self {
+        Self { what: "the configuration is wrong".to_owned(), next: vec![why], code: WRONG_OPTIONS }
+    }
+
     /// SIP cannot listen.
     pub fn sip_bind(error: &BindError) -> Self {
         Self::bind(error.transport, error.address, &error.source, "--sip")

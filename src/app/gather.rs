@@ -5,6 +5,7 @@ mod bridge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::reload::Reloads;
 use crate::control::Control;
 use crate::errand::Errands;
 use crate::net::clock::Clock;
@@ -253,6 +254,18 @@ fn speech(exposition: &mut Exposition, counters: &speech_counters::Counters) {
     }
 }
 
+/// Adds how often the configuration was read anew.
+pub(super) fn register_reloads(metrics: &Metrics, reloads: &Arc<Reloads>) {
+    let reloads = reloads.clone();
+    metrics.register(move |exposition| {
+        exposition.counters(
+            "confab_config_reloads_total",
+            "Times the configuration was read anew, by whether it could be taken.",
+            &[(&[("result", "ok")], read(&reloads.ok)), (&[("result", "failed")], read(&reloads.failed))],
+        );
+    });
+}
+
 /// A counter's value.
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
@@ -324,7 +337,7 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
     let rooms = of(|gauges| &gauges.rooms).iter().sum::<u64>();
     exposition.gauge("confab_media_legs", "Calls whose audio is handled.", legs as f64);
     exposition.gauge("confab_media_rooms", "Rooms that have a call in them.", rooms as f64);
-    let counters: [(&str, &str, Pick); 11] = [
+    let counters: [(&str, &str, Pick); 13] = [
         ("confab_media_ticks_total", "Slots ticked.", |gauges| &gauges.ticks),
         ("confab_media_overruns_total", "Slots done more than a tick late.", |gauges| &gauges.overruns),
         ("confab_media_skipped_total", "Slots given up because the thread was stopped too long.", |gauges| {
@@ -355,6 +368,16 @@ fn media_threads(exposition: &mut Exposition, threads: &[Arc<ThreadGauges>]) {
             "confab_media_express_lost_total",
             "Datagrams lost because the express path had no frame left.",
             |gauges| &gauges.express_lost,
+        ),
+        (
+            "confab_media_taps_refused_total",
+            "Recordings, transcriptions and streams refused because their room had too many.",
+            |gauges| &gauges.taps_refused,
+        ),
+        (
+            "confab_media_marks_dropped_total",
+            "Marks of who joined, spoke or left, lost because nobody read them.",
+            |gauges| &gauges.marks_dropped,
         ),
     ];
     for (name, help, pick) in counters {

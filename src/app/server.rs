@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::failure::{FAILED, Failure};
 use super::ready::Ready;
+use super::reload::{self, Owners, Reloader};
 use super::{gather, process, wiring};
-use crate::api::{self, ApiState, ControlAnswer, Health, RecordingStorage};
+use crate::api::{self, ApiSettings, ApiState, ControlAnswer, Health, RecordingStorage};
 use crate::bridge::Bridge;
 use crate::bridge::recording::RecordReport;
 use crate::config::Config;
@@ -22,15 +23,14 @@ use crate::errand::Errands;
 use crate::id::CustomerId;
 use crate::media::leg::LegSettings;
 use crate::net::clock::Clock;
-use crate::net::http::HttpClient;
+use crate::net::http::Trust;
 use crate::net::media::Interface;
-use crate::net::thread::{MediaThread, ThreadSetup};
+use crate::net::thread::{MediaThread, Moving, ThreadSetup};
 use crate::net::transport::Transports;
 use crate::obs::Metrics;
 use crate::plane::ShardReport;
-use crate::record::retention::Retention;
 use crate::record::storage::Storage;
-use crate::record::{self, Recorder};
+use crate::record::{self, Recorder, retention};
 use crate::rng::Rng;
 use crate::speech::recogniser::service::Recogniser;
 use crate::store::{Store, Write, spawn_writer};
@@ -93,6 +93,8 @@ pub(super) struct Server {
     pub customer: CustomerId,
     /// What is told about it.
     pub ready: Ready,
+    /// Whom a configuration that is read anew is told to.
+    owners: Owners,
     store: Store,
     drain_timeout: Duration,
     signals: Signals,
@@ -114,6 +116,7 @@ impl Server {
         let clock = Clock::new();
         let signals =
             Signals::listen().map_err(|error| Failure::other("signals cannot be received", &error))?;
+        let trust = wiring::trust(&config).map_err(Failure::settings)?;
         let (control, inbox) = control::channel();
         let transports = Transports::bind(&wiring::transport(&config), &control.inbox())
             .map_err(|error| Failure::sip_bind(&error))?;
@@ -147,7 +150,8 @@ impl Server {
             Recorder::start(folder.clone(), Box::new(move |report| deliver_recorded(&outlet, report)))
                 .map_err(|error| Failure::media(&error))?;
         let outlet = control.inbox();
-        let means = wiring::recogniser(&config, tokio::runtime::Handle::current())
+        let (speech_settings, settings) = watch::channel(wiring::speech(&config, &trust));
+        let means = wiring::recogniser(settings, tokio::runtime::Handle::current())
             .map_err(|error| Failure::other("the recogniser cannot be used", &error))?;
         let (recogniser, speech) = Recogniser::start(
             means,
@@ -160,16 +164,16 @@ impl Server {
         .map_err(|error| Failure::other("the recogniser's threads cannot be started", &error))?;
         let metrics = Metrics::new();
         let no_tls = |error| Failure::other("the TLS library cannot be used", &error);
-        let errands = Errands::new(wiring::errands(&config)).map_err(no_tls)?;
+        let errands = Errands::new(wiring::errands(&config, &trust)).map_err(no_tls)?;
         gather::register(&metrics, &control, &transports, &media);
-        let client = HttpClient::new(wiring::webhook_client(&config)).map_err(no_tls)?;
+        let telling = wiring::telling(&config, &trust).map_err(no_tls)?;
+        let (telling, told) = watch::channel(telling);
         let webhooks = webhook::spawn(webhook::Setup {
             store: store.clone(),
             writer: writes.clone(),
-            client,
             clock: Arc::new(move || clock.both()),
             rng: rng.fork(),
-            settings: wiring::webhook_schedule(&config),
+            telling: told,
         });
         gather::register_webhooks(&metrics, &store, &webhooks.counters, clock);
         gather::register_errands(&metrics, &errands);
@@ -205,25 +209,38 @@ impl Server {
             shards,
             transports,
             writer: writes,
-            errands,
+            errands: errands.clone(),
             recorder: record_inlet,
             speech,
             store: store.clone(),
         };
         let bridge = tokio::spawn(control::run(inbox, setup));
 
-        let retention = Retention { age: config.record.keep, bytes: config.record.max_bytes };
-        let retention = tokio::spawn(retention.run(store.clone(), folder.clone(), clock));
-        let (storage, stored) = start_storage(&config, (&store, &folder), clock, &metrics)?.unzip();
+        let (kept, keeping) = watch::channel(wiring::retention(&config));
+        let retention = tokio::spawn(retention::run(keeping, store.clone(), folder.clone(), clock));
+        let (api, settings) = watch::channel(wiring::api(&config));
+        let (storage, stored) = start_storage(&config, &trust, (&store, &folder), clock, &metrics)?.unzip();
         let mut state =
-            api_state(&config, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
+            api_state(settings, clock, &control, (store.clone(), audits, folder), &metrics, rng.fork());
         state.storage = stored;
+        let owners = Owners {
+            control: control.clone(),
+            shards: shard_count,
+            api,
+            telling,
+            kept,
+            speech: speech_settings,
+            errands,
+            reloads: Arc::default(),
+        };
+        gather::register_reloads(&metrics, &owners.reloads);
         let (stop_http, http) = serve_http(listener, state);
         info!(sip = %ready.sip, http = %ready.http, backend = ready.backend, "ready");
         Ok(Server {
             control,
             customer: bootstrap.customer_id,
             ready,
+            owners,
             store,
             drain_timeout: config.conference.drain_timeout,
             signals,
@@ -245,13 +262,19 @@ impl Server {
         self.ready.text()
     }
 
-    /// Serves until a signal, then ends: no new calls, BYE to all, the last write, the API.
-    pub async fn run(mut self) -> Result<Ending, Failure> {
-        tokio::select! {
-            () = self.signals.next() => {}
-            _ = &mut self.bridge => {
-                warn!("the control task stopped by itself");
-                return Ok(Ending::Broken);
+    /// Serves until a signal, then ends: no new calls, BYE to all, the last write, the API. Until then
+    /// the configuration is read anew whenever `reloader` is told to.
+    pub async fn run(mut self, mut reloader: Option<Reloader>) -> Result<Ending, Failure> {
+        loop {
+            tokio::select! {
+                () = self.signals.next() => break,
+                _ = &mut self.bridge => {
+                    warn!("the control task stopped by itself");
+                    return Ok(Ending::Broken);
+                }
+                Some(config) = reload::next(&mut reloader, &self.owners) => {
+                    self.drain_timeout = config.conference.drain_timeout;
+                }
             }
         }
         info!("draining: no new calls, the others get BYE; a second signal ends at once");
@@ -328,7 +351,7 @@ fn start_media(
     let express = config.rtp.express.as_ref().map(attach).transpose()?;
     let mut threads = Vec::with_capacity(usize::from(count));
     for index in 0..count {
-        let inbox = inbox.clone();
+        let (inbox, outlet) = (inbox.clone(), inbox.clone());
         let thread = MediaThread::start(ThreadSetup {
             index,
             backend: wiring::backend(config),
@@ -337,6 +360,7 @@ fn start_media(
             legs: legs.clone(),
             rng: rng.fork(),
             reports: Box::new(move |report| deliver(&inbox, report)),
+            moving: Box::new(move |moving| deliver_moving(&outlet, moving)),
         })
         .map_err(|error| Failure::media(&error))?;
         info!(
@@ -361,6 +385,15 @@ fn deliver(inbox: &mpsc::Sender<Inbound>, report: ShardReport) -> Result<(), Sha
     }
 }
 
+/// Hands a leg on its way to the control task; gives it back when the inbox is full.
+fn deliver_moving(inbox: &mpsc::Sender<Inbound>, moving: Moving) -> Result<(), Moving> {
+    match inbox.try_send(Inbound::Moving(moving)) {
+        Err(mpsc::error::TrySendError::Full(Inbound::Moving(moving))) => Err(moving),
+        // Nobody listens any more: the server is ending.
+        _ => Ok(()),
+    }
+}
+
 /// Hands a recorder's report to the control task; gives it back when the inbox is full.
 fn deliver_recorded(inbox: &mpsc::Sender<Inbound>, report: RecordReport) -> Result<(), RecordReport> {
     match inbox.try_send(Inbound::Recorded(report)) {
@@ -373,12 +406,14 @@ fn deliver_recorded(inbox: &mpsc::Sender<Inbound>, report: RecordReport) -> Resu
 /// Starts to move recordings to storage, if one is configured; also gives what the API reads there.
 fn start_storage(
     config: &Config,
+    trust: &Trust,
     (store, folder): (&Store, &record::Folder),
     clock: Clock,
     metrics: &Metrics,
 ) -> Result<Option<(Storage, RecordingStorage)>, Failure> {
     let remote = || {
-        wiring::storage(config).map_err(|error| Failure::other("recordings' storage cannot be used", &error))
+        wiring::storage(config, trust)
+            .map_err(|error| Failure::other("recordings' storage cannot be used", &error))
     };
     let (Some(writes), Some(reads)) = (remote()?, remote()?) else { return Ok(None) };
     let storage = Storage::start(store.clone(), folder.clone(), writes, clock)
@@ -390,7 +425,7 @@ fn start_storage(
 
 /// What the API works with.
 fn api_state(
-    config: &Config,
+    settings: watch::Receiver<ApiSettings>,
     clock: Clock,
     control: &Control,
     (store, writer, recordings): (Store, mpsc::WeakSender<Write>, record::Folder),
@@ -417,7 +452,7 @@ fn api_state(
         rng,
         recordings,
         storage: None,
-        settings: wiring::api(config),
+        settings,
     }
 }
 

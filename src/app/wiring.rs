@@ -3,27 +3,31 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::api::ApiSettings;
 use crate::bridge::{self, Transcriber};
-use crate::config::{Config, IoBackend};
+use crate::config::{Config, IoBackend, KeysConfig, TranscribeConfig};
 use crate::control::BoundPorts;
 use crate::errand;
 use crate::media::leg::LegSettings;
 use crate::media::playout::PlayoutSettings;
+use crate::net::http::{self, HttpClient, Trust};
 use crate::net::media::{Backend, PortsError, RtpPorts};
-use crate::net::{http, transport};
+use crate::net::transport;
 use crate::plane::RingCadence;
+use crate::record::retention::Retention;
 use crate::record::storage::{Refused, Remote};
 use crate::rng::Rng;
+use crate::speech::recogniser::engine::Engine;
 use crate::speech::recogniser::http::{self as http_engine, HttpEngine, HttpEngineSettings};
 use crate::speech::recogniser::models;
 use crate::speech::recogniser::moonshine::{self, Moonshine};
-use crate::speech::recogniser::service::Means;
+use crate::speech::recogniser::service::{Engines, Means};
 use crate::speech::recogniser::websocket::{self, Line, LineError, WebSocketSettings};
 use crate::time::Timestamp;
-use crate::webhook;
+use crate::webhook::{self, Telling};
 
 /// Digits of the name that RTCP gives this run (RFC 7022 §4.2: random, at least 96 bits).
 const CNAME_DIGITS: usize = 24;
@@ -60,9 +64,29 @@ pub(super) fn bridge(config: &Config, shards: u16) -> bridge::Settings {
     }
 }
 
+/// Whose certificates are trusted when others are asked by https.
+///
+/// # Errors
+/// What is wrong with the file of further ones, in words.
+pub(super) fn trust(config: &Config) -> Result<Trust, String> {
+    let Some(path) = &config.tls.extra_ca_file else { return Ok(Trust::default()) };
+    let told = |why: String| format!("tls.extra_ca_file: {}: {why}", path.display());
+    let pem = std::fs::read(path).map_err(|error| told(error.to_string()))?;
+    Trust::with_pem(&pem).map_err(|bad| told(bad.to_string()))
+}
+
 /// How flows' errands are done.
-pub(super) fn errands(config: &Config) -> errand::Settings {
-    errand::Settings { allow_private: config.flow.allow_private, speech_url: config.speech.voice_url.clone() }
+pub(super) fn errands(config: &Config, trust: &Trust) -> errand::Settings {
+    errand::Settings {
+        allow_private: config.flow.allow_private,
+        speech_url: config.speech.voice_url.clone(),
+        trust: trust.clone(),
+    }
+}
+
+/// What recordings are kept.
+pub(super) fn retention(config: &Config) -> Retention {
+    Retention { age: config.record.keep, bytes: config.record.max_bytes }
 }
 
 /// Whether conferences can be transcribed; what stands in the way goes into the log.
@@ -84,6 +108,19 @@ pub(super) fn transcriber(config: &Config) -> Transcriber {
     }
 }
 
+/// What the recogniser's engine is made by.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SpeechSettings {
+    transcribe: TranscribeConfig,
+    keys: KeysConfig,
+    trust: Trust,
+}
+
+/// What the recogniser's engine is made by.
+pub(super) fn speech(config: &Config, trust: &Trust) -> SpeechSettings {
+    SpeechSettings { transcribe: config.transcribe.clone(), keys: config.keys.clone(), trust: trust.clone() }
+}
+
 /// Whether the recogniser at this URL listens along.
 fn listens_along(url: &str) -> bool {
     url.starts_with("ws")
@@ -93,32 +130,52 @@ fn listens_along(url: &str) -> bool {
 ///
 /// # Errors
 /// When what is configured cannot be used.
-pub(super) fn recogniser(config: &Config, runtime: Handle) -> Result<Means, LineError> {
-    let key = config.keys.transcribe.clone();
-    let config = config.transcribe.clone();
-    if let Some(url) = config.url.clone().filter(|url| listens_along(url)) {
-        let settings = WebSocketSettings { url, key, timeout: config.timeout };
+pub(super) fn recogniser(
+    settings: watch::Receiver<SpeechSettings>,
+    runtime: Handle,
+) -> Result<Means, LineError> {
+    let SpeechSettings { transcribe, keys, trust } = settings.borrow().clone();
+    if let Some(url) = transcribe.url.filter(|url| listens_along(url)) {
+        let settings = WebSocketSettings { url, key: keys.transcribe, timeout: transcribe.timeout, trust };
         return Ok(Means::Line(Box::new(Line::new(&settings)?), runtime));
     }
-    Ok(Means::Engine(Box::new(move || {
-        if let Some(url) = config.url.clone() {
-            let (key, model, timeout) = (key.clone(), config.model.clone(), config.timeout);
-            let settings = HttpEngineSettings { url, key, model, timeout };
-            return Ok(Box::new(HttpEngine::new(settings, runtime.clone())?));
+    Ok(Means::Engine(Box::new(SpeechEngines { settings, runtime })))
+}
+
+/// Makes the engine that recognises speech, when there is some.
+struct SpeechEngines {
+    /// May change while it runs.
+    settings: watch::Receiver<SpeechSettings>,
+    /// Asks the HTTP engine.
+    runtime: Handle,
+}
+
+impl Engines for SpeechEngines {
+    fn make(&mut self) -> Result<Box<dyn Engine>, String> {
+        let SpeechSettings { transcribe, keys, trust } = self.settings.borrow_and_update().clone();
+        let TranscribeConfig { models, threads, url, model, timeout } = transcribe;
+        if let Some(url) = url {
+            let settings = HttpEngineSettings { url, key: keys.transcribe, model, timeout, trust };
+            return Ok(Box::new(HttpEngine::new(settings, self.runtime.clone())?));
         }
-        let engine = Moonshine::load(&config.models, config.threads).map_err(|error| error.to_string())?;
+        let engine = Moonshine::load(&models, threads).map_err(|error| error.to_string())?;
         Ok(Box::new(engine))
-    })))
+    }
+
+    fn has_changed(&self) -> bool {
+        // Its sender gone means that nothing changes any more.
+        self.settings.has_changed().unwrap_or(false)
+    }
 }
 
 /// The storage that recordings are moved to, if one is configured. Each runtime wants its own.
 ///
 /// # Errors
 /// When its endpoint is no URL.
-pub(super) fn storage(config: &Config) -> Result<Option<Remote>, Refused> {
+pub(super) fn storage(config: &Config, trust: &Trust) -> Result<Option<Remote>, Refused> {
     let keys = (config.keys.s3_access_key_id.as_deref(), config.keys.s3_secret_access_key.as_deref());
     let (Some(bucket), (Some(id), Some(secret))) = (&config.record.storage, keys) else { return Ok(None) };
-    Remote::new(bucket, &config.record.s3, (id, secret)).map(Some)
+    Remote::new(bucket, &config.record.s3, (id, secret), trust).map(Some)
 }
 
 /// The API's limits; a burst is twice what one second allows.
@@ -134,8 +191,17 @@ pub(super) fn api(config: &Config) -> ApiSettings {
     }
 }
 
+/// How webhooks are told.
+///
+/// # Errors
+/// When there can be no TLS.
+pub(super) fn telling(config: &Config, trust: &Trust) -> Result<Telling, rustls::Error> {
+    let client = HttpClient::trusting(webhook_client(config), trust)?;
+    Ok(Telling { client, settings: webhook_schedule(config) })
+}
+
 /// How webhooks ask.
-pub(super) fn webhook_client(config: &Config) -> http::Settings {
+fn webhook_client(config: &Config) -> http::Settings {
     http::Settings {
         timeout: config.webhook.timeout,
         allow_private: config.webhook.allow_private,
@@ -147,7 +213,7 @@ pub(super) fn webhook_client(config: &Config) -> http::Settings {
 
 /// How many webhooks at once. An eighth for one customer: eight dead receivers at least are needed to
 /// take all, and each that is known to be dead has only one.
-pub(super) fn webhook_schedule(config: &Config) -> webhook::schedule::Settings {
+fn webhook_schedule(config: &Config) -> webhook::schedule::Settings {
     webhook::schedule::Settings {
         in_flight_max: config.webhook.max_in_flight,
         in_flight_per_customer_max: config.webhook.max_in_flight.div_ceil(8),

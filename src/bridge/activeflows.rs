@@ -142,6 +142,7 @@ impl Bridge {
         self.end_flow(now, &mut execution, result);
         match (then, call) {
             (Then::Join, Some(call)) => self.join_after_flow(now, call, ports),
+            (Then::Move(to), Some(call)) => self.move_call(now, call, to, ports),
             (Then::Eject(cause), Some(call)) => self.eject(now, call, cause, ports),
             _ => {}
         }

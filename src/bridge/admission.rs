@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::Bridge;
+use super::conference::LiveConference;
 use super::direct_hash::{self, Opens};
 use super::media::BadSdp;
 use super::resource::{ConferenceStatus, ConferenceType};
@@ -150,15 +151,19 @@ impl Bridge {
         }
         let user = uri.user().unwrap_or_default();
         let hash = direct_hash::of_user(&user).filter(|_| uri.password().is_none()).ok_or(Refused::Hash)?;
-        match self.hashes.opens(hash) {
-            Opens::Nothing => Err(Refused::Hash),
-            Opens::Ended => Err(Refused::Ended),
-            Opens::Conference(id) => self.admit_to(id),
+        let id = match self.hashes.opens(hash) {
+            Opens::Nothing => return Err(Refused::Hash),
+            Opens::Ended => return Err(Refused::Ended),
+            Opens::Conference(id) => self.has_room(self.conferences.get(&id).ok_or(Refused::Hash)?)?,
+        };
+        if self.calls.open() >= self.settings.max_calls {
+            return Err(Refused::Calls);
         }
+        Ok(id)
     }
 
-    fn admit_to(&self, id: ConferenceId) -> Result<ConferenceId, Refused> {
-        let conference = self.conferences.get(&id).ok_or(Refused::Hash)?;
+    /// Whether one more caller may be in a conference.
+    pub(super) fn has_room(&self, conference: &LiveConference) -> Result<ConferenceId, Refused> {
         match conference.resource.status {
             ConferenceStatus::Starting | ConferenceStatus::Progressing => {}
             ConferenceStatus::Terminating => return Err(Refused::Terminating),
@@ -171,10 +176,7 @@ impl Bridge {
             };
             return Err(full);
         }
-        if self.calls.open() >= self.settings.max_calls {
-            return Err(Refused::Calls);
-        }
-        Ok(id)
+        Ok(conference.resource.id)
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct LiveCall {
     pub(super) began: Instant,
     /// Why it ended.
     pub(super) cause: Option<Cause>,
+    /// The conferences that its call was in before this one.
+    pub(super) was_in: Vec<ConferenceId>,
 }
 
 /// Who calls whom, for a new conferencecall.
@@ -72,6 +74,31 @@ impl LiveCall {
             tm_create: now,
             tm_update: Timestamp::NEVER,
             tm_delete: Timestamp::NEVER,
+        }
+    }
+
+    /// Hands the call over to a new conferencecall, of another conference, in `joining`. This one is left
+    /// without SIP call and media.
+    pub(super) fn hand_over(&mut self, id: ConferencecallId, to: ConferenceId, now: Timestamp) -> LiveCall {
+        let of = &self.resource;
+        let parties = Parties { source: of.source.clone(), destination: of.destination.clone() };
+        let mut resource = Self::resource((id, of.reference_id), (of.customer_id, to), parties, now);
+        resource.codec.clone_from(&of.codec);
+        resource.activeflow_id = of.activeflow_id;
+        let mut was_in = std::mem::take(&mut self.was_in);
+        was_in.push(of.conference_id);
+        LiveCall {
+            resource,
+            key: self.key,
+            call_id: self.call_id.clone(),
+            negotiation: self.negotiation.take(),
+            leg: std::mem::replace(&mut self.leg, LegState::None),
+            telephone_event: self.telephone_event,
+            pre_flow: None,
+            stats: std::mem::take(&mut self.stats),
+            began: self.began,
+            cause: None,
+            was_in,
         }
     }
 

@@ -6,6 +6,7 @@ use super::command::{Command, Reply};
 use super::event::Change;
 use super::flow::outside::{Errand, ErrandResult};
 use super::recording::{RecordOrder, RecordReport};
+use super::settings::Settings;
 use super::transcribing::{PartialTranscript, SpeechOrder, SpeechReport};
 use crate::id::{ConferenceId, ConferencecallId, CustomerId};
 use crate::plane::{ShardCommand, ShardIndex, ShardReport};
@@ -46,6 +47,8 @@ pub enum Input {
     Recorded(RecordReport),
     /// News of the recogniser.
     Speech(SpeechReport),
+    /// Other settings hold from now on.
+    Settings(Box<Settings>),
     /// [`Bridge::next_timeout`](super::Bridge::next_timeout) has come.
     Timeout,
     /// Take no new calls and end all; [`Output::Drained`] tells when it is done.

@@ -27,6 +27,8 @@ pub struct Gauges {
     pub conferencecalls_total: u64,
     /// Those that joined.
     pub joined_total: u64,
+    /// Those whose call went over to another conference.
+    pub moved_total: u64,
     /// Those that left, by Q.850 cause; causes that never came are left out.
     pub leaved_total: Vec<(u8, u64)>,
     /// Calls refused, by reason; every reason is listed.
@@ -122,6 +124,7 @@ pub(super) struct Tally {
     pub(super) conferences_total: u64,
     pub(super) conferencecalls_total: u64,
     pub(super) joined_total: u64,
+    pub(super) moved_total: u64,
     pub(super) digits_total: u64,
     pub(super) legs_given_up_total: u64,
     pub(super) activeflows_total: u64,
@@ -139,6 +142,7 @@ impl Default for Tally {
             conferences_total: 0,
             conferencecalls_total: 0,
             joined_total: 0,
+            moved_total: 0,
             digits_total: 0,
             legs_given_up_total: 0,
             activeflows_total: 0,
@@ -196,6 +200,7 @@ impl Bridge {
             conferencecalls,
             conferencecalls_total: tally.conferencecalls_total,
             joined_total: tally.joined_total,
+            moved_total: tally.moved_total,
             leaved_total: causes.collect(),
             refused_total: Refused::NAMES.into_iter().zip(tally.refused).collect(),
             digits_total: tally.digits_total,

@@ -122,6 +122,7 @@ impl Bridge {
             stats: LegStats::default(),
             began: now.instant,
             cause: None,
+            was_in: Vec::new(),
         });
         self.tell_call(now, id, "conferencecall_joining");
         id

@@ -60,7 +60,7 @@ impl Bridge {
     }
 
     /// One leg fewer in the room, which closes after its last unless it is tapped.
-    fn leave_room(&mut self, id: ConferencecallId) {
+    pub(super) fn leave_room(&mut self, id: ConferencecallId) {
         let conference = self.calls.get(&id).map(|call| call.resource.conference_id);
         let Some(conference) = conference.and_then(|id| self.conferences.get_mut(&id)) else { return };
         let Some(room) = conference.room.as_mut() else { return };
@@ -120,14 +120,20 @@ impl Bridge {
 
     /// `leaving` → `leaved`.
     fn close_call(&mut self, now: Now, id: ConferencecallId) {
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.close(now.wall);
-        let conference = call.resource.conference_id;
+        let Some(call) = self.calls.get(&id) else { return };
         let text = epitaph(call, now.instant);
         self.tally.count_leaved(call.cause.as_ref().map_or(0, |cause| cause.q850));
         self.tally.past_media.add(&call.stats);
-        self.calls.count_closed();
         self.timers.cancel(Timer::Conferencecall(id));
+        self.close_books(now, id, text);
+    }
+
+    /// The conferencecall is `leaved`, and over with `text`.
+    pub(super) fn close_books(&mut self, now: Now, id: ConferencecallId, text: String) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.close(now.wall);
+        let conference = call.resource.conference_id;
+        self.calls.count_closed();
         self.tell_call(now, id, "conferencecall_leaved");
         self.note_of(id, Level::Info, text);
         if let Some(oldest) = self.leaved.push(now.instant, id) {

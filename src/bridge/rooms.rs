@@ -59,10 +59,15 @@ impl Shards {
         self.change(room.shard, |load| load.rooms = load.rooms.saturating_sub(1));
     }
 
-    /// A new leg in `room`.
-    pub(super) fn add_leg(&mut self, room: &mut OpenRoom) -> LegId {
+    /// A leg comes into `room`.
+    pub(super) fn enter(&mut self, room: &mut OpenRoom) {
         room.legs += 1;
         self.change(room.shard, |load| load.legs += 1);
+    }
+
+    /// A new leg in `room`.
+    pub(super) fn add_leg(&mut self, room: &mut OpenRoom) -> LegId {
+        self.enter(room);
         let leg = LegId(self.next_leg);
         self.next_leg += 1;
         leg

@@ -1,4 +1,4 @@
-//! What a bridge is told once, and its named limits.
+//! What a bridge is told about how to work, and its named limits.
 
 use std::net::IpAddr;
 
@@ -52,7 +52,7 @@ impl Transcriber {
     }
 }
 
-/// What a bridge is told once, at its start.
+/// What a bridge is told at its start, and when it is told anew.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Hosts of request URIs that are ours, besides our addresses; case does not matter.
@@ -81,6 +81,15 @@ pub struct Settings {
     pub transcriber: Transcriber,
     /// The SIP endpoint's own settings.
     pub sip: crate::sip::Settings,
+}
+
+impl Settings {
+    /// Takes over others, but for the shards and the SIP endpoint's, which are as at the start. What is
+    /// there stays, even where it is more than is allowed now.
+    pub(super) fn change(&mut self, to: Settings) {
+        let sip = std::mem::take(&mut self.sip);
+        *self = Settings { shards: self.shards, sip, ..to };
+    }
 }
 
 impl Default for Settings {

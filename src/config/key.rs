@@ -36,6 +36,28 @@ const ADMIN_KEY_LENGTH_MIN: usize = 16;
 /// No key is longer than this.
 const ADMIN_KEY_LENGTH_MAX: usize = 128;
 
+/// When a change takes effect in a server that runs and is told to read its configuration anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// At once, for what is there too.
+    AtOnce,
+    /// For calls, or rooms, that come from then on.
+    NewCalls,
+    /// Not before it is started again.
+    Restart,
+}
+
+impl Takes {
+    /// How the example configuration marks it.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Takes::AtOnce => "[at once]",
+            Takes::NewCalls => "[new calls]",
+            Takes::Restart => "[restart]",
+        }
+    }
+}
+
 /// One option.
 #[derive(Clone, Copy)]
 pub struct Key {
@@ -51,6 +73,8 @@ pub struct Key {
     pub help: &'static str,
     /// Whether the value is a secret: not taken from the command line, which every user can read.
     pub secret: bool,
+    /// When a change of it takes effect in a server that runs.
+    pub takes: Takes,
     /// Parses the value, checks it and stores it.
     pub(super) set: fn(&mut Config, &Value) -> Result<(), String>,
 }
@@ -64,13 +88,23 @@ const fn key(
     help: &'static str,
     set: fn(&mut Config, &Value) -> Result<(), String>,
 ) -> Key {
-    Key { name, env, flag, default, help, secret: false, set }
+    Key { name, env, flag, default, help, secret: false, takes: Takes::Restart, set }
 }
 
 impl Key {
     /// This option, as a secret.
     const fn secret(self) -> Key {
         Key { secret: true, ..self }
+    }
+
+    /// This option, whose change takes effect at once.
+    const fn at_once(self) -> Key {
+        Key { takes: Takes::AtOnce, ..self }
+    }
+
+    /// This option, whose change new calls feel.
+    const fn for_new_calls(self) -> Key {
+        Key { takes: Takes::NewCalls, ..self }
     }
 
     /// Every option.
@@ -113,7 +147,8 @@ impl Key {
                 };
                 Ok(())
             },
-        ),
+        )
+        .for_new_calls(),
         key(
             "sip.domains",
             "CONFAB_DOMAIN",
@@ -121,7 +156,8 @@ impl Key {
             "sip.voipbin.net",
             "Hosts of the URIs that are ours, beside our own addresses.",
             |c, v| domains(v).map(|value| c.sip.domains = value),
-        ),
+        )
+        .at_once(),
         key(
             "sip.max_calls",
             "CONFAB_SIP_MAX_CALLS",
@@ -137,7 +173,8 @@ impl Key {
             "4096",
             "TCP connections at once.",
             |c, v| v.count(1..=CALLS_LIMIT).map(|value| c.sip.max_connections = value),
-        ),
+        )
+        .at_once(),
         key(
             "sip.max_connections_per_source",
             "CONFAB_SIP_MAX_CONNECTIONS_PER_SOURCE",
@@ -145,7 +182,8 @@ impl Key {
             "512",
             "TCP connections at once from one IP address.",
             |c, v| v.count(1..=CALLS_LIMIT).map(|value| c.sip.max_connections_per_source = value),
-        ),
+        )
+        .at_once(),
         key(
             "sip.idle_timeout_s",
             "CONFAB_SIP_IDLE_TIMEOUT_S",
@@ -153,7 +191,8 @@ impl Key {
             "7200",
             "Seconds until a TCP connection on which nothing moved is closed.",
             |c, v| v.seconds(10..=604_800).map(|value| c.sip.idle_timeout = value),
-        ),
+        )
+        .for_new_calls(),
         key(
             "http.listen",
             "CONFAB_HTTP",
@@ -169,7 +208,8 @@ impl Key {
             "1000",
             "Requests per second one access key may make; twice as many in a burst.",
             |c, v| count_u32(v, 1_000_000).map(|value| c.http.requests_per_s_per_key = value),
-        ),
+        )
+        .at_once(),
         key(
             "http.requests_per_s_per_source",
             "CONFAB_HTTP_REQUESTS_PER_S_PER_SOURCE",
@@ -177,7 +217,8 @@ impl Key {
             "100",
             "Requests per second one IP address may make without a valid key; twice as many in a burst.",
             |c, v| count_u32(v, 1_000_000).map(|value| c.http.requests_per_s_per_source = value),
-        ),
+        )
+        .at_once(),
         key(
             "http.metrics_open",
             "CONFAB_HTTP_METRICS_OPEN",
@@ -191,7 +232,8 @@ impl Key {
                 };
                 Ok(())
             },
-        ),
+        )
+        .at_once(),
         key(
             "rtp.ports",
             "CONFAB_RTP_PORTS",
@@ -257,7 +299,8 @@ impl Key {
             "100000",
             "Conferences that are not ended, at once.",
             |c, v| v.count(1..=CONFERENCES_LIMIT).map(|value| c.conference.max_conferences = value),
-        ),
+        )
+        .at_once(),
         key(
             "conference.max_members",
             "CONFAB_MAX_MEMBERS",
@@ -265,7 +308,8 @@ impl Key {
             "2000",
             "Callers in one conference; more are answered 486.",
             |c, v| v.count(2..=MEMBERS_LIMIT).map(|value| c.conference.max_members = value),
-        ),
+        )
+        .at_once(),
         key(
             "conference.max_speakers",
             "CONFAB_MAX_SPEAKERS",
@@ -276,7 +320,8 @@ impl Key {
                 v.count(2..=64)
                     .map(|value| c.conference.max_speakers = u16::try_from(value).unwrap_or(u16::MAX))
             },
-        ),
+        )
+        .for_new_calls(),
         key(
             "conference.drain_timeout_s",
             "CONFAB_DRAIN_TIMEOUT_S",
@@ -284,7 +329,8 @@ impl Key {
             "30",
             "Seconds that an ending conference, or the whole server, waits for callers to leave.",
             |c, v| v.seconds(1..=3_600).map(|value| c.conference.drain_timeout = value),
-        ),
+        )
+        .at_once(),
         key(
             "conference.ring",
             "CONFAB_RING",
@@ -299,7 +345,8 @@ impl Key {
                 })?;
                 Ok(())
             },
-        ),
+        )
+        .for_new_calls(),
         key(
             "webhook.allow_private",
             "CONFAB_WEBHOOK_ALLOW_PRIVATE",
@@ -307,7 +354,8 @@ impl Key {
             "false",
             "Whether webhooks may go to loopback, private and link-local addresses.",
             |c, v| v.boolean().map(|value| c.webhook.allow_private = value),
-        ),
+        )
+        .at_once(),
         key(
             "webhook.timeout_s",
             "CONFAB_WEBHOOK_TIMEOUT_S",
@@ -315,7 +363,8 @@ impl Key {
             "10",
             "Seconds that one delivery of a webhook may take.",
             |c, v| v.seconds(1..=60).map(|value| c.webhook.timeout = value),
-        ),
+        )
+        .at_once(),
         key(
             "webhook.max_in_flight",
             "CONFAB_WEBHOOK_MAX_IN_FLIGHT",
@@ -323,7 +372,8 @@ impl Key {
             "256",
             "Deliveries of webhooks at once; one customer has at most an eighth of them.",
             |c, v| v.count(1..=4096).map(|value| c.webhook.max_in_flight = value),
-        ),
+        )
+        .at_once(),
         key(
             "flow.allow_private",
             "CONFAB_FLOW_ALLOW_PRIVATE",
@@ -331,7 +381,8 @@ impl Key {
             "false",
             "Whether flows may fetch from and send to private and local addresses.",
             |c, v| v.boolean().map(|value| c.flow.allow_private = value),
-        ),
+        )
+        .at_once(),
         key(
             "speech.voice_url",
             "CONFAB_SPEECH_VOICE_URL",
@@ -339,7 +390,8 @@ impl Key {
             "",
             "HTTP engine that speaks the texts of flows: POST {text, language}, answered with a sound file. Empty: the built-in voice.",
             |c, v| url(v.text()?).map(|value| c.speech.voice_url = value),
-        ),
+        )
+        .at_once(),
         key(
             "record.max_recordings",
             "CONFAB_RECORD_MAX_RECORDINGS",
@@ -347,7 +399,8 @@ impl Key {
             "1000",
             "Recordings at once; more are refused.",
             |c, v| v.count(1..=RECORDINGS_LIMIT).map(|value| c.record.max_recordings = value),
-        ),
+        )
+        .at_once(),
         key(
             "record.keep_days",
             "CONFAB_RECORD_KEEP_DAYS",
@@ -359,7 +412,8 @@ impl Key {
                 c.record.keep = (days > 0).then(|| std::time::Duration::from_secs(days * 86_400));
                 Ok(())
             },
-        ),
+        )
+        .at_once(),
         key(
             "record.keep_mb",
             "CONFAB_RECORD_KEEP_MB",
@@ -371,7 +425,8 @@ impl Key {
                 c.record.max_bytes = (megabytes > 0).then(|| megabytes * 1_000_000);
                 Ok(())
             },
-        ),
+        )
+        .at_once(),
         key(
             "record.storage",
             "CONFAB_RECORD_STORAGE",
@@ -424,7 +479,8 @@ impl Key {
                 c.transcribe.models = text.into();
                 Ok(())
             },
-        ),
+        )
+        .at_once(),
         key(
             "transcribe.threads",
             "CONFAB_TRANSCRIBE_THREADS",
@@ -432,7 +488,8 @@ impl Key {
             "2",
             "Threads the embedded recogniser computes on, at a low priority.",
             |c, v| v.count(1..=THREADS_LIMIT).map(|value| c.transcribe.threads = value),
-        ),
+        )
+        .at_once(),
         key(
             "transcribe.url",
             "CONFAB_TRANSCRIBE_URL",
@@ -448,7 +505,8 @@ impl Key {
             "whisper-1",
             "The model that is asked of the HTTP recogniser.",
             |c, v| model(v.text()?).map(|value| c.transcribe.model = value),
-        ),
+        )
+        .at_once(),
         key(
             "transcribe.timeout_s",
             "CONFAB_TRANSCRIBE_TIMEOUT_S",
@@ -458,13 +516,27 @@ impl Key {
             |c, v| v.seconds(1..=60).map(|value| c.transcribe.timeout = value),
         ),
         key(
+            "tls.extra_ca_file",
+            "CONFAB_TLS_EXTRA_CA_FILE",
+            None,
+            "",
+            "PEM file of certificate authorities trusted beside Mozilla's list, for webhooks, flows and engines asked by https.",
+            |c, v| {
+                let text = v.text()?;
+                c.tls.extra_ca_file = (!text.is_empty()).then(|| text.into());
+                Ok(())
+            },
+        )
+        .at_once(),
+        key(
             "log.level",
             "CONFAB_LOG",
             Some("--log"),
             "info",
             "Least level that is logged: error, warn, info, debug or trace.",
             |c, v| v.choice(&LogLevel::CHOICES).map(|value| c.log.level = value),
-        ),
+        )
+        .at_once(),
         key(
             "log.format",
             "CONFAB_LOG_FORMAT",

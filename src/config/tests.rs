@@ -162,7 +162,7 @@ fn metrics_are_open_only_on_loopback_unless_set() {
 fn debug_output_shows_no_key() {
     let key = format!("vb_{}", "0a".repeat(16));
     let sources = Sources { env: env("CONFAB_ACCESSKEY", &key), ..Sources::default() };
-    let config = resolve(&sources).expect("good").config;
-    assert_eq!(config.keys.accesskey.as_deref(), Some(key.as_str()));
-    assert!(!format!("{config:?}").contains(&key));
+    let resolved = resolve(&sources).expect("good");
+    assert_eq!(resolved.config.keys.accesskey.as_deref(), Some(key.as_str()));
+    assert!(!format!("{resolved:?}").contains(&key));
 }

@@ -48,7 +48,7 @@ async fn private_addresses_are_asked_only_where_allowed() {
         let _ = stream.write_all(answer.as_bytes()).await;
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
-    let ErrandResult::Http { status, body } =
+    let ErrandResult::Http { status, body, .. } =
         result(&allowed, request(format!("http://127.0.0.1:{port}/path"))).await
     else {
         panic!("no answer")
@@ -179,7 +179,7 @@ fn sound() -> Vec<u8> {
 async fn the_speech_engine_speaks_though_its_address_is_private() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/speak", listener.local_addr().expect("bound"));
-    let errands = Errands::new(Settings { allow_private: false, speech_url: Some(url) }).expect("TLS");
+    let errands = Errands::new(Settings { speech_url: Some(url), ..Settings::default() }).expect("TLS");
     let engine = tokio::spawn(async move {
         let mut asked = Vec::new();
         let sound = sound();

@@ -124,6 +124,11 @@ impl Leg {
         self.room_key
     }
 
+    /// It is in another room now.
+    pub(super) fn set_room_key(&mut self, room_key: usize) {
+        self.room_key = room_key;
+    }
+
     /// The codec it is sent.
     pub fn codec(&self) -> AudioCodec {
         self.media.codec

@@ -69,6 +69,8 @@ pub enum Applied {
     Added(LegKey),
     /// The leg is gone; close the sockets of this key.
     Removed(LegKey),
+    /// The leg is in another room, which may tick in another lane.
+    Moved(LegKey),
     /// The leg could not be added; close the sockets that came with it.
     Refused,
 }
@@ -185,7 +187,7 @@ impl Shard {
                 };
                 let made =
                     Leg::new(now, leg, room_key, media, hears, identity, &self.settings, &mut self.rng);
-                return Applied::Added(self.add_leg(room_key, made));
+                return Applied::Added(self.add_leg(made));
             }
             ShardCommand::UpdateLeg { leg, media } => {
                 self.change_leg(leg, |leg| leg.update(now, media));
@@ -217,6 +219,7 @@ impl Shard {
                 self.change_leg(leg, |leg| leg.listen_for_tones(on));
             }
             ShardCommand::RemoveLeg { leg } => return self.remove_leg(now, leg, out),
+            ShardCommand::MoveLeg { leg, room, .. } => return self.move_leg(leg, room),
             ShardCommand::StartTap { room, tap } => self.start_tap(room, &tap),
             ShardCommand::StopTap { room, tap } => self.stop_tap(room, tap),
             ShardCommand::AddSource { room, leg, feed, tap } => self.add_source(room, leg, &feed, &tap),
@@ -235,6 +238,24 @@ impl Shard {
         let Some(leg) = self.legs.get(key.index()).map(Leg::id) else { return };
         self.forget_leg(leg);
         self.news.push_back(ShardReport::LegFailed { leg });
+    }
+
+    /// Lets a leg go, as it is, to another shard. It is not closed: its stream goes on there.
+    pub fn release_leg(&mut self, id: LegId) -> Option<(LegKey, Box<Leg>)> {
+        let (key, mut leg) = self.forget_leg(id)?;
+        self.tell_over([leg.stop_play(), None]);
+        Some((key, Box::new(leg)))
+    }
+
+    /// Takes in a leg that another shard let go.
+    pub fn adopt_leg(&mut self, room: RoomId, mut leg: Box<Leg>) -> Applied {
+        let Some(&room_key) = self.room_keys.get(&room) else {
+            self.counters.unknown += 1;
+            self.news.push_back(ShardReport::LegFailed { leg: leg.id() });
+            return Applied::Refused;
+        };
+        leg.set_room_key(room_key);
+        Applied::Added(self.add_leg(*leg))
     }
 
     /// Takes a datagram of a leg. `from` is `None` on a connected socket.
@@ -401,22 +422,38 @@ impl Shard {
         self.lanes[room.lane].taps -= 1;
     }
 
-    fn add_leg(&mut self, room_key: usize, leg: Leg) -> LegKey {
+    /// A new leg, in its room.
+    fn add_leg(&mut self, leg: Leg) -> LegKey {
         let id = leg.id();
         let key = LegKey(self.legs.insert(leg) as u32);
         self.leg_keys.insert(id, key);
-        let room = &mut self.rooms[room_key];
-        room.legs.push(key);
-        room.taps.mark(TapMark::Joined(id));
-        if !self.legs[key.index()].is_heard() {
-            room.taps.mark(TapMark::Muted(id));
-        }
-        self.lanes[room.lane].legs += 1;
-        self.scratch.reserve(room.legs.len() + room.sources.len());
+        self.enter_room(key);
         let more = self.legs.len().saturating_sub(self.stats_due.len());
         self.stats_due.reserve(more);
         self.reserve_news();
         key
+    }
+
+    /// The leg is in its room from now on.
+    fn enter_room(&mut self, key: LegKey) {
+        let leg = &self.legs[key.index()];
+        let room = &mut self.rooms[leg.room_key()];
+        room.legs.push(key);
+        room.taps.mark(TapMark::Joined(leg.id()));
+        if !leg.is_heard() {
+            room.taps.mark(TapMark::Muted(leg.id()));
+        }
+        self.lanes[room.lane].legs += 1;
+        self.scratch.reserve(room.legs.len() + room.sources.len());
+    }
+
+    /// The leg is in its room no longer.
+    fn leave_room(&mut self, key: LegKey) {
+        let leg = &self.legs[key.index()];
+        let room = &mut self.rooms[leg.room_key()];
+        room.legs.retain(|&other| other != key);
+        room.taps.mark(TapMark::Left(leg.id()));
+        self.lanes[room.lane].legs -= 1;
     }
 
     /// Each leg can add one timeout, one failure and one end of a play; digits have their own limit.
@@ -440,13 +477,27 @@ impl Shard {
         Applied::Removed(key)
     }
 
+    /// Moves a leg from room to room. One that is not here has failed, which was told.
+    fn move_leg(&mut self, id: LegId, room: RoomId) -> Applied {
+        let Some(&key) = self.leg_keys.get(&id) else {
+            self.counters.unknown += 1;
+            return Applied::Refused;
+        };
+        let Some(&room_key) = self.room_keys.get(&room) else {
+            self.counters.unknown += 1;
+            self.fail_leg(key);
+            return Applied::Removed(key);
+        };
+        self.leave_room(key);
+        self.legs[key.index()].set_room_key(room_key);
+        self.enter_room(key);
+        Applied::Moved(key)
+    }
+
     fn forget_leg(&mut self, id: LegId) -> Option<(LegKey, Leg)> {
         let key = self.leg_keys.remove(&id)?;
+        self.leave_room(key);
         let leg = self.legs.remove(key.index());
-        let room = &mut self.rooms[leg.room_key()];
-        room.legs.retain(|&other| other != key);
-        room.taps.mark(TapMark::Left(id));
-        self.lanes[room.lane].legs -= 1;
         self.stats_due.retain(|&other| other != key);
         Some((key, leg))
     }

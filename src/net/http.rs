@@ -8,6 +8,7 @@ mod redirect;
 mod request;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::future::Future;
 use std::io;
@@ -25,12 +26,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use crate::time::Duration;
 pub use address::is_private;
 pub use dial::{Dialer, Dialled};
 pub use request::request;
+pub use trust::{BadPem, Trust};
 
 /// Idle connections kept to one server.
 const IDLE_PER_HOST_MAX: usize = 32;
@@ -111,11 +113,19 @@ impl HttpClient {
     /// # Errors
     /// When the TLS library has no protocol in common with itself, which no build has.
     pub fn new(settings: Settings) -> Result<Self, rustls::Error> {
-        Self::guarded(settings, if settings.allow_private { |_| false } else { is_private })
+        Self::trusting(settings, &Trust::default())
     }
 
-    fn guarded(settings: Settings, refuses: Guard) -> Result<Self, rustls::Error> {
-        let connector = connector(settings.timeout, refuses)?;
+    /// A client that trusts these.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`].
+    pub fn trusting(settings: Settings, trust: &Trust) -> Result<Self, rustls::Error> {
+        Self::guarded(settings, trust, if settings.allow_private { |_| false } else { is_private })
+    }
+
+    fn guarded(settings: Settings, trust: &Trust, refuses: Guard) -> Result<Self, rustls::Error> {
+        let connector = connector(settings.timeout, trust, refuses)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_KEPT)
@@ -187,21 +197,21 @@ impl HttpClient {
     }
 }
 
-/// TLS to servers with the certificates of Mozilla's list.
+/// TLS to servers with certificates that are trusted.
 ///
 /// # Errors
 /// When the TLS library has no protocol in common with itself, which no build has.
-pub fn tls() -> Result<ClientConfig, rustls::Error> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+pub fn tls(trust: &Trust) -> Result<ClientConfig, rustls::Error> {
     Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .with_root_certificates(trust.roots.clone())
         .with_no_client_auth())
 }
 
 /// Makes connections within `timeout`, by TLS where the URI says so.
 fn connector(
     timeout: Duration,
+    trust: &Trust,
     refuses: Guard,
 ) -> Result<HttpsConnector<HttpConnector<Resolver>>, rustls::Error> {
     let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
@@ -209,7 +219,7 @@ fn connector(
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(timeout));
     Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(tls()?)
+        .with_tls_config(tls(trust)?)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector))

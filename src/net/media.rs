@@ -230,6 +230,19 @@ impl MediaIo {
         on_driver!(self, driver => driver.remove(key))
     }
 
+    /// Gives a socket back, connected as it is. Nothing of it is delivered after this; what was queued on
+    /// it is sent first.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] for a removed socket, else what the kernel says; it is removed then.
+    pub fn take(&mut self, key: SocketKey) -> io::Result<UdpSocket> {
+        self.flush();
+        if let Some(express) = &mut self.express {
+            express.remove(key);
+        }
+        on_driver!(self, driver => driver.take(key))
+    }
+
     /// Takes datagrams of `peer` only from now on, and sends to it the cheap way.
     ///
     /// # Errors

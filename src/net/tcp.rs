@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct TcpTransport {
     orders: mpsc::Sender<Transmit>,
+    /// The limits that its connections are held to.
+    change: watch::Sender<Settings>,
     counters: Arc<Counters>,
 }
 
@@ -71,6 +73,7 @@ impl TcpTransport {
     {
         let listener = TcpListener::from_std(listener)?;
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+        let (change, settings) = watch::channel(settings);
         let owner = Owner {
             settings,
             inbox,
@@ -82,7 +85,12 @@ impl TcpTransport {
             next_id: 1,
         };
         tokio::spawn(owner.run(listener, receiver));
-        Ok(Self { orders, counters })
+        Ok(Self { orders, change, counters })
+    }
+
+    /// Holds to other limits from now on.
+    pub fn limit(&self, settings: &Settings) {
+        self.change.send_modify(|old| *old = Settings { listen: old.listen, ..settings.clone() });
     }
 
     /// Queues a message for its connection, or for a new one when that is gone.
@@ -102,7 +110,7 @@ struct Peer {
 
 /// The one owner of all connections.
 struct Owner<E> {
-    settings: Settings,
+    settings: watch::Receiver<Settings>,
     inbox: mpsc::Sender<E>,
     counters: Arc<Counters>,
     peers: HashMap<u32, Peer>,
@@ -185,12 +193,13 @@ impl<E: From<TransportEvent> + Send + 'static> Owner<E> {
 
     /// Gives a connection its id and queue, unless there are too many.
     fn admit(&mut self, remote: SocketAddr) -> Option<(Flow, mpsc::Receiver<Bytes>, CancellationToken)> {
-        if self.peers.len() >= self.settings.max_connections {
+        let settings = self.settings.borrow().clone();
+        if self.peers.len() >= settings.max_connections {
             count(&self.counters.tcp_refused_total);
             return None;
         }
         let of_source = self.per_source.entry(remote.ip()).or_default();
-        if *of_source >= self.settings.max_connections_per_source {
+        if *of_source >= settings.max_connections_per_source {
             count(&self.counters.tcp_refused_source);
             return None;
         }
@@ -205,7 +214,7 @@ impl<E: From<TransportEvent> + Send + 'static> Owner<E> {
         self.peers.insert(id, Peer { remote, queue, close: close.clone() });
         self.by_remote.insert(remote, id);
         self.publish_open();
-        let flow = Flow { transport: Transport::Tcp, id, local: self.settings.listen, remote };
+        let flow = Flow { transport: Transport::Tcp, id, local: settings.listen, remote };
         Some((flow, waiting, close))
     }
 
@@ -243,11 +252,12 @@ impl<E: From<TransportEvent> + Send + 'static> Owner<E> {
         queue: mpsc::Receiver<Bytes>,
         close: CancellationToken,
     ) -> Connection<E> {
+        let settings = self.settings.borrow();
         Connection {
             flow,
             queue,
             close,
-            patience: Patience { idle: self.settings.idle_timeout, message: self.settings.message_timeout },
+            patience: Patience { idle: settings.idle_timeout, message: settings.message_timeout },
             inbox: self.inbox.clone(),
             counters: self.counters.clone(),
         }

@@ -1,6 +1,7 @@
 //! The media thread: drives one shard by the clock. It never wakes per packet; at each slot it
 //! applies what the control plane ordered, takes what has come, ticks, and sends, in batches.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::media::leg::LegSettings;
+use crate::id::{LegId, RoomId};
+use crate::media::leg::{Leg, LegSettings};
 use crate::media::shard::{Applied, Channel, LANES, LegKey, Outbound, SLOT, SLOTS, Shard, TICK_MS};
 use crate::net::clock::{self, Clock, Priority};
 use crate::net::media::{Backend, Interface, MediaIo, PortPair, SWEEPS, SocketKey, Waker};
@@ -35,17 +37,37 @@ const REPORTS_PER_SLOT: usize = 256;
 const CATCH_UP_SLOTS: u64 = 10 * SLOTS as u64;
 /// A tick is overrun when it is done later than this after its deadline.
 const OVERRUN: Duration = Duration::from_millis(TICK_MS);
-/// A command with the sockets it needs.
+/// What a media thread is told to do.
 #[derive(Debug)]
-pub struct ShardOrder {
-    /// The command.
-    pub command: ShardCommand,
-    /// The sockets of an `AddLeg`.
-    pub sockets: Option<PortPair>,
+pub enum ShardOrder {
+    /// A command, with the sockets of an `AddLeg`.
+    Command(ShardCommand, Option<PortPair>),
+    /// Let a leg go; it comes out as [`Moving`].
+    Release(LegId),
+    /// Take in a leg that another thread let go.
+    Adopt(RoomId, Box<MovingLeg>),
+}
+
+/// A leg on its way from thread to thread, with its sockets.
+#[derive(Debug)]
+pub struct MovingLeg {
+    leg: Box<Leg>,
+    sockets: PortPair,
+}
+
+/// What came of [`ShardOrder::Release`].
+#[derive(Debug)]
+pub struct Moving {
+    /// Which leg.
+    pub id: LegId,
+    /// It; `None` when it is not there, or its sockets could not be had.
+    pub leg: Option<Box<MovingLeg>>,
 }
 
 /// Where a media thread's reports go; gives back what cannot be taken now.
 pub type ReportOutlet = Box<dyn FnMut(ShardReport) -> Result<(), ShardReport> + Send>;
+/// Where the legs go that a media thread lets go; gives back what cannot be taken now.
+pub type MovingOutlet = Box<dyn FnMut(Moving) -> Result<(), Moving> + Send>;
 
 /// What a media thread tells of itself, written by it alone and read by anyone.
 #[derive(Debug, Default)]
@@ -78,6 +100,10 @@ pub struct ThreadGauges {
     pub express_sent: AtomicU64,
     /// Datagrams lost because the express path had no frame left.
     pub express_lost: AtomicU64,
+    /// Taps and sources refused because their room had too many.
+    pub taps_refused: AtomicU64,
+    /// Marks of taps (who joined, spoke, left) dropped because nobody read them.
+    pub marks_dropped: AtomicU64,
 }
 
 /// What a media thread is made of.
@@ -96,6 +122,8 @@ pub struct ThreadSetup {
     pub rng: Rng,
     /// Where its reports go.
     pub reports: ReportOutlet,
+    /// Where the legs go that it lets go.
+    pub moving: MovingOutlet,
 }
 
 /// A running media thread.
@@ -208,6 +236,8 @@ impl Wires {
 
     fn add(&mut self, leg: LegKey, sweep: Option<usize>, sockets: PortPair) -> io::Result<()> {
         let PortPair { rtp, rtcp, .. } = sockets;
+        // One that comes from another thread may be connected.
+        let peer = rtp.peer_addr().ok();
         let rtp = self.io.add(rtp, Self::token(leg, Channel::Rtp))?;
         self.io.sweep(rtp, sweep);
         let mut keys = LegKeys { rtp: Some(rtp), rtcp: None };
@@ -225,7 +255,17 @@ impl Wires {
             self.legs.resize(index + 1, LegKeys::default());
         }
         self.legs[index] = keys;
+        // A peer that cannot be connected to is still sent to and filtered by the latch.
+        peer.into_iter().for_each(|peer| drop(self.io.connect(rtp, peer)));
         Ok(())
+    }
+
+    /// Gives a leg's sockets back.
+    fn take(&mut self, leg: LegKey) -> io::Result<PortPair> {
+        let keys = self.legs.get_mut(leg.0 as usize).map(std::mem::take).unwrap_or_default();
+        let rtcp = keys.rtcp.map(|key| self.io.take(key)).transpose();
+        let rtp = self.io.take(keys.rtp.ok_or(io::ErrorKind::NotFound)?)?;
+        Ok(PortPair { port: rtp.local_addr()?.port(), rtp, rtcp: rtcp? })
     }
 
     fn remove(&mut self, leg: LegKey) {
@@ -263,6 +303,9 @@ struct Loop {
     orders: Receiver<ShardOrder>,
     waker: Waker,
     reports: ReportOutlet,
+    moving: MovingOutlet,
+    /// Legs let go that could not be handed on yet.
+    leaving: VecDeque<Moving>,
     gauges: Arc<ThreadGauges>,
     stop: Arc<AtomicBool>,
     /// Whether sockets are looked at once a tick.
@@ -285,6 +328,8 @@ impl Loop {
             orders,
             waker,
             reports: setup.reports,
+            moving: setup.moving,
+            leaving: VecDeque::new(),
             gauges,
             stop,
             is_sweeping: false,
@@ -370,24 +415,59 @@ impl Loop {
         let began = self.clock.now();
         let mut now = began;
         while now.since(began) < ORDERS_FOR {
-            let Ok(ShardOrder { command, sockets }) = self.orders.try_recv() else { break };
-            match self.shard.command(now, command, &mut self.wires) {
-                Applied::Added(key) => {
-                    let added = sockets.ok_or_else(|| io::Error::other("a leg without sockets"));
-                    let sweep = self.is_sweeping.then(|| self.shard.lane_of(key));
-                    if added.and_then(|sockets| self.wires.add(key, sweep, sockets)).is_err() {
-                        self.shard.fail_leg(key);
-                    }
+            let Ok(order) = self.orders.try_recv() else { break };
+            match order {
+                ShardOrder::Command(command, sockets) => {
+                    let applied = self.shard.command(now, command, &mut self.wires);
+                    self.follow(applied, sockets);
                 }
-                Applied::Removed(key) => {
-                    // Its goodbye leaves before its socket closes.
-                    self.wires.io.flush();
-                    self.wires.remove(key);
+                ShardOrder::Adopt(room, moving) => {
+                    let MovingLeg { leg, sockets } = *moving;
+                    let applied = self.shard.adopt_leg(room, leg);
+                    self.follow(applied, Some(sockets));
                 }
-                Applied::Done | Applied::Refused => {}
+                ShardOrder::Release(leg) => self.release(leg),
             }
             now = self.clock.now();
         }
+    }
+
+    /// Has the sockets follow what became of their leg.
+    fn follow(&mut self, applied: Applied, sockets: Option<PortPair>) {
+        match applied {
+            Applied::Added(key) => {
+                let added = sockets.ok_or_else(|| io::Error::other("a leg without sockets"));
+                let sweep = self.sweep_of(key);
+                if added.and_then(|sockets| self.wires.add(key, sweep, sockets)).is_err() {
+                    self.shard.fail_leg(key);
+                }
+            }
+            Applied::Removed(key) => {
+                // Its goodbye leaves before its socket closes.
+                self.wires.io.flush();
+                self.wires.remove(key);
+            }
+            Applied::Moved(key) => {
+                if let Some(rtp) = self.wires.keys(key).rtp {
+                    self.wires.io.sweep(rtp, self.sweep_of(key));
+                }
+            }
+            Applied::Done | Applied::Refused => {}
+        }
+    }
+
+    /// Lets a leg go to another thread.
+    fn release(&mut self, id: LegId) {
+        let leg = self.shard.release_leg(id).and_then(|(key, leg)| {
+            let sockets = self.wires.take(key).ok()?;
+            Some(Box::new(MovingLeg { leg, sockets }))
+        });
+        self.leaving.push_back(Moving { id, leg });
+    }
+
+    /// When a leg's socket is looked at, if that is once a tick.
+    fn sweep_of(&self, leg: LegKey) -> Option<usize> {
+        self.is_sweeping.then(|| self.shard.lane_of(leg))
     }
 
     /// Looks at sockets once a tick from so many legs on, and in every slot again when they are few.
@@ -400,13 +480,19 @@ impl Loop {
         self.is_sweeping = legs > bound;
         for leg in self.shard.leg_keys() {
             if let Some(rtp) = self.wires.keys(leg).rtp {
-                self.wires.io.sweep(rtp, self.is_sweeping.then(|| self.shard.lane_of(leg)));
+                self.wires.io.sweep(rtp, self.sweep_of(leg));
             }
         }
     }
 
-    /// Hands the shard's reports on; true when some are left.
+    /// Hands the shard's reports on, and the legs it let go; true when some are left.
     fn report(&mut self) -> bool {
+        while let Some(moving) = self.leaving.pop_front() {
+            if let Err(moving) = (self.moving)(moving) {
+                self.leaving.push_front(moving);
+                return true;
+            }
+        }
         for _ in 0..REPORTS_PER_SLOT {
             let Some(report) = self.shard.poll_report() else { return false };
             if let Err(report) = (self.reports)(report) {
@@ -439,6 +525,8 @@ impl Loop {
             express_received,
             express_sent,
             express_lost,
+            taps_refused,
+            marks_dropped,
             ..
         } = &*self.gauges;
         legs.store(self.shard.leg_count() as u64, Relaxed);
@@ -451,5 +539,7 @@ impl Loop {
         express_received.store(io.express_received, Relaxed);
         express_sent.store(io.express_sent, Relaxed);
         express_lost.store(io.express_lost, Relaxed);
+        taps_refused.store(shard.taps_refused, Relaxed);
+        marks_dropped.store(shard.marks_dropped, Relaxed);
     }
 }

@@ -181,6 +181,12 @@ impl Transports {
         }
     }
 
+    /// Holds to the limits of `settings` from now on; its address does not matter. Connections that are
+    /// there stay.
+    pub fn limit(&self, settings: &Settings) {
+        self.tcp.limit(settings);
+    }
+
     /// The address bound, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local

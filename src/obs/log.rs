@@ -1,13 +1,16 @@
 //! Log lines, for people or as JSON. They are written by a thread of their own behind a bounded
 //! queue: a terminal or pipe that is stuck costs log lines, counted, and never a call.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
@@ -26,6 +29,28 @@ pub fn dropped() -> u64 {
 #[derive(Debug)]
 pub struct LogGuard {
     lines: SyncSender<Entry>,
+    /// Changes what is written.
+    pub level: LevelSwitch,
+}
+
+/// Changes the least level that is written. Cheap to clone.
+#[derive(Clone)]
+pub struct LevelSwitch(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl fmt::Debug for LevelSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LevelSwitch").finish_non_exhaustive()
+    }
+}
+
+impl LevelSwitch {
+    /// Writes lines of this level and above from now on.
+    ///
+    /// # Errors
+    /// When nothing is logged any more.
+    pub fn set(&self, level: LogLevel) -> io::Result<()> {
+        (self.0)(filter(level)?).map_err(io::Error::other)
+    }
 }
 
 impl LogGuard {
@@ -47,28 +72,39 @@ pub fn start(config: LogConfig) -> io::Result<LogGuard> {
     let (lines, queue) = sync_channel(LINES_MAX);
     // Standard error is locked line by line: the program's own last words need it too.
     thread::Builder::new().name("confab-log".into()).spawn(move || write_lines(&queue, &mut io::stderr()))?;
-    let level = match config.level {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(config.level)?)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(LineSender(lines.clone()));
+    let (started, level) = match config.format {
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), LevelSwitch(Arc::new(move |filter| handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (builder.try_init(), LevelSwitch(Arc::new(move |filter| handle.reload(filter))))
+        }
+    };
+    started.map_err(io::Error::other)?;
+    Ok(LogGuard { lines, level })
+}
+
+/// What is written at a level.
+fn filter(level: LogLevel) -> io::Result<EnvFilter> {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let filter = tracing_subscriber::EnvFilter::default()
-        .add_directive(level.into())
-        // The store's library tells of every statement at debug; that is its business, not ours.
-        .add_directive("sqlx=warn".parse().map_err(io::Error::other)?);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(LineSender(lines.clone()));
-    let started = match config.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-    };
-    started.map_err(io::Error::other)?;
-    Ok(LogGuard { lines })
+    // The store's library tells of every statement at debug; that is its business, not ours.
+    let quiet = "sqlx=warn".parse().map_err(io::Error::other)?;
+    Ok(EnvFilter::default().add_directive(level.into()).add_directive(quiet))
 }
 
 /// What the writing thread gets.

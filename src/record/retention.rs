@@ -1,6 +1,7 @@
 //! Retention: recordings go when they are too old, or when all together are too large, the oldest
 //! first.
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Folder;
@@ -22,20 +23,23 @@ pub struct Retention {
     pub bytes: Option<u64>,
 }
 
-impl Retention {
-    /// Keeps to it for ever.
-    pub async fn run(self, store: Store, folder: Folder, clock: Clock) {
-        if self.age.is_none() && self.bytes.is_none() {
-            return;
+/// Keeps to what is set, for ever.
+pub async fn run(mut kept: watch::Receiver<Retention>, store: Store, folder: Folder, clock: Clock) {
+    loop {
+        let retention = *kept.borrow_and_update();
+        let keeps_all = retention.age.is_none() && retention.bytes.is_none();
+        if !keeps_all && let Err(error) = retention.apply(&store, &folder, clock.wall()).await {
+            warn!(%error, "recordings that are to go could not be removed; tried again in a minute");
         }
-        loop {
-            if let Err(error) = self.apply(&store, &folder, clock.wall()).await {
-                warn!(%error, "recordings that are to go could not be removed; tried again in a minute");
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        tokio::select! {
+            // Its sender gone means that nothing changes any more.
+            Ok(()) = kept.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
 
+impl Retention {
     /// Removes what is to go at `now`. Returns how many recordings.
     ///
     /// # Errors

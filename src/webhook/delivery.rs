@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
@@ -36,12 +36,19 @@ pub struct Setup {
     pub store: Store,
     /// The store's writer.
     pub writer: mpsc::Sender<Write>,
-    /// Asks the receivers.
-    pub client: HttpClient,
     /// Both clocks.
     pub clock: Arc<dyn Fn() -> Now + Send + Sync>,
     /// For jitter.
     pub rng: Rng,
+    /// How they are told; may change while it runs.
+    pub telling: watch::Receiver<Telling>,
+}
+
+/// How receivers are told.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    /// Asks them.
+    pub client: HttpClient,
     /// How much at once, how soon again, for how long.
     pub settings: Settings,
 }
@@ -97,9 +104,11 @@ impl Webhooks {
 pub fn spawn(setup: Setup) -> Webhooks {
     let (stop, stopped) = oneshot::channel();
     let counters = Arc::new(Counters::default());
-    let Setup { store, writer, client, clock, rng, settings } = setup;
+    let Setup { store, writer, clock, rng, mut telling } = setup;
+    let Telling { client, settings } = telling.borrow_and_update().clone();
     let context = Context { store, writer, client, clock, counters: counters.clone(), seen: 0 };
-    let delivery = Delivery { schedule: Schedule::new(settings, rng), context, runs: JoinSet::new() };
+    let schedule = Schedule::new(settings, rng);
+    let delivery = Delivery { schedule, context, runs: JoinSet::new(), telling };
     let task = tokio::spawn(delivery.run(stopped));
     Webhooks { counters, stop, task }
 }
@@ -120,6 +129,7 @@ struct Delivery {
     schedule: Schedule,
     context: Context,
     runs: JoinSet<Done>,
+    telling: watch::Receiver<Telling>,
 }
 
 impl Delivery {
@@ -142,6 +152,8 @@ impl Delivery {
                 _ = &mut stopped => break,
                 // Its sender lives as long as the store, which we hold.
                 _ = grows.changed() => read_due = true,
+                // Its sender gone means that nothing changes any more.
+                Ok(()) = self.telling.changed() => self.take_over(),
                 Some(ended) = self.runs.join_next() => self.finish(ended),
                 () = tokio::time::sleep(wait) => {}
             }
@@ -157,6 +169,14 @@ impl Delivery {
 
     fn now(&self) -> Now {
         (self.context.clock)()
+    }
+
+    /// Tells as it is set now; runs under way end as they began.
+    fn take_over(&mut self) {
+        let Telling { client, settings } = self.telling.borrow_and_update().clone();
+        self.context.client = client;
+        let now = self.now().instant;
+        self.schedule.change(now, settings);
     }
 
     /// Tells the schedule of all that came. Returns whether it could be read.

@@ -144,6 +144,15 @@ impl Schedule {
         }
     }
 
+    /// Holds to other settings from now on.
+    pub fn change(&mut self, now: Instant, settings: Settings) {
+        self.settings = settings;
+        let receivers: Vec<CustomerId> = self.receivers.keys().copied().collect();
+        for customer in receivers {
+            self.offer(now, customer);
+        }
+    }
+
     /// An event came into the outbox. Positions of a conference come in rising order.
     pub fn arrived(
         &mut self,

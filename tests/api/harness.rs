@@ -29,7 +29,7 @@ use confab::rng::Rng;
 use confab::store::{OutboxChange, Store, Write, spawn_writer};
 use confab::time::{Instant, Now, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -195,7 +195,7 @@ impl Api {
             rng,
             recordings: Folder::open(&folder.0).expect("a folder"),
             storage: None,
-            settings,
+            settings: watch::channel(settings).1,
         };
         let router = router(state);
         let mut api = Api {

@@ -23,7 +23,7 @@ const B: &str = "22222222-2222-4222-8222-222222222222";
 const C: &str = "33333333-3333-4333-8333-333333333333";
 
 /// A conference with these flows; `None` for none.
-fn conference(sim: &mut Sim, pre: Option<Value>, post: Option<Value>) -> Conference {
+pub fn conference(sim: &mut Sim, pre: Option<Value>, post: Option<Value>) -> Conference {
     let mut flow =
         |actions: Option<Value>| actions.map_or(FlowId::NIL, |actions| sim.create_flow(actions).id);
     let (pre_flow_id, post_flow_id) = (flow(pre), flow(post));
@@ -36,14 +36,14 @@ fn conference(sim: &mut Sim, pre: Option<Value>, post: Option<Value>) -> Confere
 }
 
 /// A caller, once its call is set up.
-fn caller(sim: &mut Sim, conference: &Conference) -> PhoneId {
+pub fn caller(sim: &mut Sim, conference: &Conference) -> PhoneId {
     let phone = sim.dial(&uri_of(conference));
     sim.run(SOON);
     phone
 }
 
 /// The only call of a conference that is not gone.
-fn only_call(sim: &Sim, conference: &Conference) -> (ConferencecallId, ConferencecallStatus) {
+pub fn only_call(sim: &Sim, conference: &Conference) -> (ConferencecallId, ConferencecallStatus) {
     let of = sim.kept.calls.values().filter(|call| call.conference_id == conference.id);
     let open: Vec<_> = of.filter(|call| call.status != ConferencecallStatus::Leaved).collect();
     assert_eq!(open.len(), 1);
@@ -66,7 +66,7 @@ fn runs(sim: &Sim, stage: FlowStage) -> Vec<Activeflow> {
 }
 
 /// What the last run did: (type, status, result).
-fn told(sim: &Sim, stage: FlowStage) -> Vec<(String, StepStatus, String)> {
+pub fn told(sim: &Sim, stage: FlowStage) -> Vec<(String, StepStatus, String)> {
     let runs = runs(sim, stage);
     let steps = &runs.last().expect("a run").steps;
     steps.iter().map(|step| (step.r#type.clone(), step.status, step.result.clone())).collect()
@@ -84,10 +84,10 @@ fn clip(ms: u64) -> ErrandResult {
 }
 
 fn http(status: u16, body: &Value) -> ErrandResult {
-    ErrandResult::Http { status, body: body.to_string().into_bytes() }
+    ErrandResult::Http { status, body: body.to_string().into_bytes(), is_cut: false }
 }
 
-fn sleep(ms: u64) -> Value {
+pub fn sleep(ms: u64) -> Value {
     json!({"type": "sleep", "option": {"duration": ms}})
 }
 
@@ -276,6 +276,21 @@ fn an_answer_that_comes_after_the_call_is_nobodys() {
     assert_eq!(errand, Errand::Speech { text: "hello".to_owned(), language: "en-US".to_owned() });
     sim.run(LATER);
     assert_nothing_left(&sim);
+}
+
+#[test]
+fn an_answer_to_a_fetch_that_is_too_long_says_so() {
+    let mut sim = Sim::new(12);
+    let fetch =
+        json!({"type": "fetch", "option": {"event_url": "http://web.example/", "event_method": "GET"}});
+    let conference = conference(&mut sim, Some(json!([fetch])), None);
+    caller(&mut sim, &conference);
+    sim.answer_errand(ErrandResult::Http { status: 200, body: vec![b'['; 65_536], is_cut: true });
+    let step = told(&sim, FlowStage::Pre).remove(0);
+    assert_eq!(
+        (step.1, step.2.as_str()),
+        (StepStatus::Failed, "the answer is longer than the 65536 bytes that are read of it")
+    );
 }
 
 #[test]

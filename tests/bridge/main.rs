@@ -9,6 +9,7 @@ mod ending;
 mod flows;
 mod limits;
 mod media;
+mod moving;
 mod races;
 mod recordings;
 mod restart;

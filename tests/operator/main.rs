@@ -3,6 +3,7 @@
 #[path = "../real_clients/http.rs"]
 mod http;
 mod recordings;
+mod reload;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

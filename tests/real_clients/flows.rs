@@ -19,13 +19,13 @@ const BEEP_HZ: u32 = 1_000;
 const PROMPT_S: u32 = 3;
 
 /// A web server that has one sound and keeps what it is sent.
-struct Web {
+pub struct Web {
     address: SocketAddr,
     got: Arc<Mutex<Vec<String>>>,
 }
 
 impl Web {
-    fn start(sound: Vec<u8>) -> Web {
+    pub fn start(sound: Vec<u8>) -> Web {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -39,8 +39,15 @@ impl Web {
         Web { address, got }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The bodies of the requests that begin like this, as JSON, in order.
+    pub fn bodies(&self, begins: &str) -> Vec<Value> {
+        let got = self.got.lock().expect("nobody panics");
+        let bodies = got.iter().filter(|request| request.starts_with(begins));
+        bodies.filter_map(|request| serde_json::from_str(request.split_once("\r\n\r\n")?.1).ok()).collect()
     }
 
     fn count(&self, begins: &str) -> usize {
@@ -74,13 +81,13 @@ fn answer(mut stream: TcpStream, sound: &[u8]) -> String {
 }
 
 /// Confab's own phone, recording what it hears.
-struct Call {
+pub struct Call {
     program: Program,
     folder: Folder,
 }
 
 impl Call {
-    fn start(uri: &str, more: &[&str]) -> Call {
+    pub fn start(uri: &str, more: &[&str]) -> Call {
         let folder = Folder::new("call");
         let mut call = command(env!("CARGO_BIN_EXE_confab"));
         call.args(["call", uri, "--quiet", "--record"]).arg(folder.path().join("heard.wav")).args(more);
@@ -89,7 +96,7 @@ impl Call {
     }
 
     /// Waits for its end; gives its exit code and what it heard.
-    fn end(mut self) -> (Option<i32>, Vec<i16>) {
+    pub fn end(mut self) -> (Option<i32>, Vec<i16>) {
         let status = self.program.wait(Duration::from_secs(30));
         let mut file = hound::WavReader::open(self.folder.path().join("heard.wav")).expect("a recording");
         (status.code(), file.samples().map_while(Result::ok).collect())
@@ -97,7 +104,7 @@ impl Call {
 }
 
 /// A part of what was heard, in seconds.
-fn part(samples: &[i16], from_s: f64, to_s: f64) -> Heard {
+pub fn part(samples: &[i16], from_s: f64, to_s: f64) -> Heard {
     let at = |seconds: f64| ((seconds * f64::from(RATE_HZ)) as usize).min(samples.len());
     Heard::of(samples[at(from_s)..at(to_s)].to_vec())
 }

@@ -9,6 +9,7 @@ mod ear;
 mod flows;
 mod hears;
 mod http;
+mod join;
 #[path = "../support/network.rs"]
 mod network;
 mod phones;
@@ -19,5 +20,9 @@ mod sipp;
 mod sipp_calls;
 mod sipp_refusals;
 mod sound;
+#[allow(dead_code, reason = "the recogniser's own tests use the rest of it")]
+#[path = "../recogniser/speech.rs"]
+mod speech;
+mod story;
 mod stream;
 mod transcripts;

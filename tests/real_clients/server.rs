@@ -15,6 +15,7 @@ use crate::process::{Folder, Program, command, free_ports, wait_for};
 pub const DOMAIN: &str = "sip.voipbin.net";
 /// The access key of the first customer.
 const ACCESS_KEY: &str = "vb_RealClientsRealClientsRealClient";
+const ADMIN_KEY: &str = "RealClientsAdminKeyRealClientsAdmin";
 /// How long a server may take to start, on a machine that does other things as well.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long a change may take until the API shows it.
@@ -57,12 +58,27 @@ impl Server {
     /// Starts one that takes the packets of 127.0.0.1 by the express path, in a network of the
     /// test's own.
     pub fn start_on_the_express_path() -> Server {
-        Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, ON_THE_EXPRESS_PATH.map(|(key, value)| (key, value.to_owned())).to_vec())
+        Self::start_with(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            32,
+            ON_THE_EXPRESS_PATH.map(|(key, value)| (key, value.to_owned())).to_vec(),
+        )
     }
 
     /// Starts one with these variables in its environment.
     pub fn start_set(env: Vec<(&'static str, String)>) -> Server {
         Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, env)
+    }
+
+    /// Starts one with two media threads, so that two conferences live in different ones.
+    pub fn start_in_two_shards() -> Server {
+        Self::start_set(vec![("CONFAB_MEDIA_THREADS", "2".to_owned())])
+    }
+
+    /// Starts one whose flows and webhooks may ask servers on this machine.
+    pub fn start_for_webhooks() -> Server {
+        let allowed = ["CONFAB_FLOW_ALLOW_PRIVATE", "CONFAB_WEBHOOK_ALLOW_PRIVATE"];
+        Self::start_set(allowed.map(|key| (key, "true".to_owned())).to_vec())
     }
 
     fn start_with(address: IpAddr, rtp_ports: u16, env: Vec<(&'static str, String)>) -> Server {
@@ -101,7 +117,7 @@ impl Server {
         serve
             .envs(self.env.iter().cloned())
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
-            .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
+            .env("CONFAB_ADMIN_KEY", ADMIN_KEY);
         let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
         wait_for("the server to be ready", START_LIMIT, || {
             assert!(program.runs(), "the server ended:\n{}", program.said());
@@ -115,9 +131,19 @@ impl Server {
     /// # Panics
     /// When it is not a 200.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let (status, text) =
-            http::request(self.http, method, &format!("/v1.0{path}"), Some(ACCESS_KEY), body)
-                .expect("the server answers HTTP");
+        self.ask(ACCESS_KEY, method, path, body)
+    }
+
+    /// Has the first customer told of its events at this URI.
+    pub fn tell_events_to(&self, uri: &str) {
+        let customers = self.ask(ADMIN_KEY, "GET", "/customers", None);
+        let id = text(&customers["result"][0], "id");
+        self.ask(ADMIN_KEY, "PUT", &format!("/customers/{id}"), Some(&json!({ "webhook_uri": uri })));
+    }
+
+    fn ask(&self, key: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, text) = http::request(self.http, method, &format!("/v1.0{path}"), Some(key), body)
+            .expect("the server answers HTTP");
         assert_eq!(status, 200, "{method} {path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
     }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod hears;
+mod moves;
 mod packets;
 mod phones;
 mod sources;

@@ -9,7 +9,9 @@ use confab::audio::AudioCodec;
 use confab::id::{LegId, RoomId};
 use confab::media::leg::LegSettings;
 use confab::media::shard::{Applied, Channel, LegKey, Outbound, SLOT, SLOTS, Shard};
-use confab::plane::{Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand, ShardReport};
+use confab::plane::{
+    Hears, LegMedia, MediaPort, RoomShape, RtpIdentity, ShardCommand, ShardIndex, ShardReport,
+};
 use confab::rng::Rng;
 use confab::time::{Duration, Instant, Timestamp};
 
@@ -154,6 +156,24 @@ impl Sim {
         let phone = self.phones.remove(&id).expect("a phone that was added");
         assert_eq!(applied, Applied::Removed(phone.key));
         phone
+    }
+
+    /// Moves a phone's leg to a room of this shard.
+    pub fn move_to_room(&mut self, id: u64, room: u64) {
+        let from = ShardIndex(0);
+        let applied = self.command(ShardCommand::MoveLeg { leg: LegId(id), room: RoomId(room), from });
+        assert_eq!(applied, Applied::Moved(self.phones[&id].key));
+    }
+
+    /// Moves a phone's leg to a room of another shard.
+    pub fn move_to_shard(&mut self, id: u64, other: &mut Sim, room: u64) {
+        let (key, leg) = self.shard.release_leg(LegId(id)).expect("it is here");
+        let mut phone = self.phones.remove(&id).expect("a phone that was added");
+        assert_eq!(phone.key, key);
+        let applied = other.shard.adopt_leg(RoomId(room), leg);
+        let Applied::Added(key) = applied else { panic!("leg {id} was not taken in: {applied:?}") };
+        phone.key = key;
+        other.phones.insert(id, phone);
     }
 
     /// Lets `ms` pass: phones speak, rooms tick, reports are collected.

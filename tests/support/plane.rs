@@ -106,6 +106,17 @@ impl DataPlane for Recorder {
                     self.legs.insert(leg, RecordedLeg { shard, room, port, media, hears });
                 }
             }
+            ShardCommand::MoveLeg { leg, room, from } => {
+                assert_eq!(
+                    self.rooms.get(&room).map(|(of, _)| *of),
+                    Some(shard),
+                    "{leg:?} moved to no room of its shard"
+                );
+                // A leg that failed is unknown to its shard; its failure is on the way.
+                let Some(of) = self.legs.get_mut(&leg) else { return };
+                assert_eq!(of.shard, from, "{leg:?} moved from where it is not");
+                (of.shard, of.room) = (shard, room);
+            }
             ShardCommand::UpdateLeg { leg, media } => {
                 if let Some(of) = self.legs.get_mut(&leg) {
                     of.media = media;

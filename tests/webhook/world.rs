@@ -13,7 +13,7 @@ use confab::store::{NewCustomer, Store, Write, spawn_writer};
 use confab::time::{Now, Timestamp};
 use confab::webhook::{self, Webhooks, schedule};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -70,10 +70,11 @@ impl World {
         let (writer, written) = spawn_writer(store.clone());
         let clock_us = Arc::new(AtomicU64::new(START_S * 1_000_000));
         let clock = clock_us.clone();
+        let client = HttpClient::new(client).expect("TLS");
+        let (_, telling) = watch::channel(webhook::Telling { client, settings: schedule });
         let webhooks = webhook::spawn(webhook::Setup {
             store: store.clone(),
             writer: writer.clone(),
-            client: HttpClient::new(client).expect("TLS"),
             clock: Arc::new(move || {
                 let micros = clock.load(Ordering::Relaxed);
                 // The monotonic clock runs by itself: pauses end although the wall clock stands still.
@@ -84,7 +85,7 @@ impl World {
                 }
             }),
             rng: Rng::from_number(3),
-            settings: schedule,
+            telling,
         });
         World { store, writer, webhooks, written, clock_us }
     }

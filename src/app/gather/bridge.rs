@@ -94,6 +94,11 @@ fn conferences(exposition: &mut Exposition, gauges: &Gauges) {
         "Calls that joined a conference.",
         gauges.joined_total,
     );
+    exposition.counter(
+        "confab_conferencecalls_moved_total",
+        "Calls that a flow took over to another conference.",
+        gauges.moved_total,
+    );
     let causes: Vec<(String, u64)> =
         gauges.leaved_total.iter().map(|(cause, count)| (cause.to_string(), *count)).collect();
     let causes: Vec<(&str, u64)> = causes.iter().map(|(cause, count)| (cause.as_str(), *count)).collect();

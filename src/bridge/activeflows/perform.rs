@@ -100,14 +100,18 @@ impl Bridge {
         }
     }
 
-    /// Joins the conference the flow belongs to; another cannot be joined from here.
+    /// Joins the conference the flow belongs to, or goes over to another.
     fn join_by_flow(&mut self, execution: &Execution, conference: ConferenceId) -> Outcome {
-        if conference != execution.record.conference_id {
-            return failed("UNAVAILABLE: a caller can join only the conference it dialled");
+        if conference == execution.record.conference_id {
+            return match execution.then {
+                Then::Join => Outcome::Ends("joins".to_owned(), None),
+                _ => failed("the conference has ended"),
+            };
         }
-        match execution.then {
-            Then::Join => Outcome::Ends("joins".to_owned(), None),
-            _ => failed("the conference has ended"),
+        let Some(call) = execution.call() else { return failed("there is no call") };
+        match self.may_move(call, conference) {
+            Ok(()) => Outcome::Ends(format!("joins {conference}"), Some(Then::Move(conference))),
+            Err(why) => failed(why),
         }
     }
 

@@ -30,7 +30,10 @@ impl Bridge {
                 self.play(now, &mut execution, clip, rest)
             }
             (Wait::Webhook { .. }, ErrandResult::Http { status, .. }) => http_outcome(status),
-            (Wait::Actions { .. }, ErrandResult::Http { status: 200..=299, body }) => {
+            (Wait::Actions { .. }, ErrandResult::Http { status: 200..=299, body, is_cut: true }) => {
+                failed(format!("the answer is longer than the {} bytes that are read of it", body.len()))
+            }
+            (Wait::Actions { .. }, ErrandResult::Http { status: 200..=299, body, .. }) => {
                 self.run_fetched(&mut execution, &body)
             }
             (Wait::Actions { .. }, ErrandResult::Http { status, .. }) => http_outcome(status),

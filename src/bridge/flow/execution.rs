@@ -18,6 +18,8 @@ use crate::time::{Instant, Timestamp};
 pub(in crate::bridge) enum Then {
     /// It joins the conference.
     Join,
+    /// It goes over to another conference.
+    Move(ConferenceId),
     /// It is sent off.
     Eject(Cause),
     /// There is no caller.

@@ -83,6 +83,8 @@ pub enum ErrandResult {
         status: u16,
         /// The body, cut at a limit of the shell.
         body: Vec<u8>,
+        /// Whether it was cut.
+        is_cut: bool,
     },
     /// The sound.
     Clip(Arc<Clip>),

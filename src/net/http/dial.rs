@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
-use super::{Failure, Resolver, connector};
+use super::{Failure, Resolver, Trust, connector};
 use crate::time::Duration;
 
 /// A connection, by TLS or not.
@@ -21,12 +21,12 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// One whose connections take `timeout` at most, and that trusts the certificates of Mozilla's list.
+    /// One whose connections take `timeout` at most.
     ///
     /// # Errors
     /// When the TLS library has no protocol in common with itself, which no build has.
-    pub fn new(timeout: Duration) -> Result<Self, rustls::Error> {
-        Ok(Self { connector: connector(timeout, |_| false)?, timeout })
+    pub fn new(timeout: Duration, trust: &Trust) -> Result<Self, rustls::Error> {
+        Ok(Self { connector: connector(timeout, trust, |_| false)?, timeout })
     }
 
     /// Connects to where a URI of http or https leads.

@@ -55,7 +55,7 @@ async fn get(client: &HttpClient, url: &str) -> Result<Answer, Failure> {
 async fn a_redirect_to_a_private_address_is_not_followed() {
     // 127.0.0.2 stands for the public internet, all else of this machine for what is private.
     let guard: Guard = |ip| ip.to_canonical() != IpAddr::from([127, 0, 0, 2]);
-    let client = HttpClient::guarded(SETTINGS, guard).expect("TLS");
+    let client = HttpClient::guarded(SETTINGS, &Trust::default(), guard).expect("TLS");
     let (inside, asked) = server("127.0.0.1", |_| ok("secret")).await;
     let port = inside.port();
     let (outside, _) = server("127.0.0.2", move |path| match path {
@@ -75,6 +75,61 @@ async fn a_redirect_to_a_private_address_is_not_followed() {
     assert_eq!(asked.load(Relaxed), 0, "nobody inside was asked");
     let answer = get(&client, &format!("http://{outside}/round")).await.expect("an answer");
     assert_eq!(answer.body, "public", "another redirect is followed");
+}
+
+#[test]
+fn further_authorities_come_from_pem_and_what_is_none_says_why() {
+    assert_eq!(Trust::with_pem(b"").err(), Some(BadPem::Empty));
+    assert_eq!(
+        Trust::with_pem(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").err(),
+        Some(BadPem::Empty)
+    );
+    let cut = Trust::with_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n").err();
+    assert!(matches!(cut, Some(BadPem::Syntax(_))), "{cut:?}");
+    let wrong = Trust::with_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").err();
+    assert!(matches!(wrong, Some(BadPem::Certificate(1, _))), "{wrong:?}");
+}
+
+/// A server that the authority of the fixtures vouches for; it answers each connection with 200.
+fn tls_server() -> std::net::SocketAddr {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use std::io::{Read as _, Write as _};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../../fixtures/tls/server.pem"));
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../../fixtures/tls/server.key"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("a certificate")], key.expect("a key"))
+        .expect("they belong together");
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(config.clone()).expect("a connection");
+            let mut tls = rustls::StreamOwned::new(connection, stream);
+            // Who does not trust us breaks it off.
+            if tls.read(&mut [0; 4096]).is_ok() {
+                let _ = tls.write_all(ok("trusted").as_bytes()).and_then(|()| tls.flush());
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_authority_of_the_operators_own_is_trusted_when_it_is_named() {
+    let url = format!("https://localhost:{}/", tls_server().port());
+    let stranger = HttpClient::new(SETTINGS).expect("TLS");
+    let refused = get(&stranger, &url).await;
+    assert!(matches!(&refused, Err(Failure::Broken(why)) if why.contains("UnknownIssuer")), "{refused:?}");
+    let trust = Trust::with_pem(include_bytes!("../../../fixtures/tls/authority.pem")).expect("a PEM file");
+    assert_ne!(trust, Trust::default());
+    let friend = HttpClient::trusting(SETTINGS, &trust).expect("TLS");
+    assert_eq!(get(&friend, &url).await.expect("an answer").body, "trusted");
 }
 
 #[tokio::test]

@@ -111,6 +111,16 @@ impl Driver {
         }
     }
 
+    pub(super) fn take(&mut self, key: SocketKey) -> io::Result<UdpSocket> {
+        let entry = self.entry(key).ok_or(io::ErrorKind::NotFound)?;
+        let (fd, is_swept) = (entry.socket.udp.as_raw_fd(), entry.is_swept);
+        // It stays open, so that closing does not take it out.
+        let taken_out = if is_swept { Ok(()) } else { self.control(libc::EPOLL_CTL_DEL, fd, key.index) };
+        self.leave_sweep(key.index);
+        let entry = self.sockets.remove(key.index as usize);
+        taken_out.map(|()| entry.socket.udp)
+    }
+
     pub(super) fn connect(&mut self, key: SocketKey, peer: SocketAddr) -> io::Result<()> {
         let socket = &mut self.entry(key).ok_or(io::ErrorKind::NotFound)?.socket;
         if socket.is_connected_to(peer) {

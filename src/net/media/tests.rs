@@ -541,6 +541,35 @@ fn more_sockets_than_the_capacity_are_refused(backend: Backend) {
     assert_eq!(bench.io.len(), 2);
 }
 
+/// A socket that is taken out of one driver and put into another goes on, whatever it was.
+fn a_socket_goes_from_driver_to_driver(backend: Backend) {
+    for (is_connected, is_swept) in [(false, false), (true, false), (true, true)] {
+        let (mut old, mut new) = (Bench::new(backend, 4), Bench::new(backend, 4));
+        let (key, address) = old.add(1);
+        let (phone, phone_address) = phone();
+        if is_swept {
+            old.io.sweep(key, Some(3));
+        }
+        if is_connected {
+            old.io.connect(key, phone_address).expect("loopback has a route");
+        }
+        phone.send_to(b"one", address).expect("loopback takes it");
+        old.take(1);
+        let socket = old.io.take(key).expect("it is there");
+        assert_eq!(old.io.len(), 0);
+        assert!(old.io.take(key).is_err(), "it is gone");
+        assert_eq!(socket.peer_addr().ok(), is_connected.then_some(phone_address));
+        let key = new.io.add(socket, 2).expect("there is room");
+        phone.send_to(b"two", address).expect("loopback takes it");
+        let seen = new.take(1);
+        assert_eq!((seen[0].0, seen[0].2.as_slice()), (2, b"two".as_slice()));
+        new.io.send(key, phone_address, b"three");
+        new.io.flush();
+        assert_eq!(heard(&phone), (b"three".to_vec(), address));
+        assert!(old.settled().is_empty(), "the first driver hears of it no more");
+    }
+}
+
 /// Each test under each driver.
 macro_rules! under_each_driver {
     ($($test:ident),* $(,)?) => {
@@ -571,6 +600,7 @@ macro_rules! with_the_express_path {
 }
 
 under_each_driver!(
+    a_socket_goes_from_driver_to_driver,
     sends_and_receives_before_and_after_connecting,
     keeps_third_parties_out_once_connected,
     delivers_nothing_of_a_removed_socket_under_a_new_key,

@@ -199,6 +199,14 @@ impl Driver {
         self.end(key.index);
     }
 
+    pub(super) fn take(&mut self, key: SocketKey) -> io::Result<UdpSocket> {
+        let socket = self.entry(key).ok_or(io::ErrorKind::NotFound)?.socket.udp.try_clone();
+        self.remove(key);
+        // The end of its receive reaches the kernel now: what comes next is another's.
+        self.enter(EnterFlags::empty());
+        socket
+    }
+
     pub(super) fn connect(&mut self, key: SocketKey, peer: SocketAddr) -> io::Result<()> {
         if self.entry(key).ok_or(io::ErrorKind::NotFound)?.socket.is_connected_to(peer) {
             return Ok(());

@@ -22,7 +22,7 @@ use object_store::client::{
     HttpService,
 };
 
-use crate::net::http::tls;
+use crate::net::http::{Trust, tls};
 use crate::time::Duration;
 
 /// How long a connection may take.
@@ -37,11 +37,13 @@ const IDLE_KEPT: Duration = Duration::from_secs(30);
 pub(super) struct Connector {
     /// How long nothing may move, either way.
     stalled_after: Duration,
+    /// Whose certificates are trusted.
+    trust: Trust,
 }
 
-impl Default for Connector {
-    fn default() -> Self {
-        Self { stalled_after: STALLED_AFTER }
+impl Connector {
+    pub(super) fn new(trust: Trust) -> Self {
+        Self { stalled_after: STALLED_AFTER, trust }
     }
 }
 
@@ -51,8 +53,8 @@ impl object_store::client::HttpConnector for Connector {
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls =
-            tls().map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
+        let tls = tls(&self.trust)
+            .map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
@@ -211,7 +213,7 @@ mod tests {
     }
 
     async fn put(server: SocketAddr) -> Result<HttpResponse, HttpError> {
-        let connector = Connector { stalled_after: LIMIT };
+        let connector = Connector { stalled_after: LIMIT, trust: Trust::default() };
         let client = object_store::client::HttpConnector::connect(&connector, &ClientOptions::new())
             .expect("a client");
         let pieces: PutPayload = (0..BODY / 65_536).map(|_| Bytes::from(vec![1; 65_536])).collect();

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use super::http::Connector;
 use crate::config::{Bucket, S3Config};
+use crate::net::http::Trust;
 
 /// Tries of one request, beside the first; what they do not bring is tried again later by the owner.
 const RETRIES: usize = 2;
@@ -65,7 +66,12 @@ impl Remote {
     ///
     /// # Errors
     /// When the endpoint is no URL.
-    pub fn new(bucket: &Bucket, s3: &S3Config, (id, secret): (&str, &str)) -> Result<Self, Refused> {
+    pub fn new(
+        bucket: &Bucket,
+        s3: &S3Config,
+        (id, secret): (&str, &str),
+        trust: &Trust,
+    ) -> Result<Self, Refused> {
         let credential = AwsCredential { key_id: id.to_owned(), secret_key: secret.to_owned(), token: None };
         let in_path = s3.names_bucket_in_path();
         let mut builder = AmazonS3Builder::new()
@@ -81,7 +87,7 @@ impl Remote {
                 max_retries: RETRIES,
                 retry_timeout: RETRY_FOR,
             })
-            .with_http_connector(Connector::default());
+            .with_http_connector(Connector::new(trust.clone()));
         if let Some(endpoint) = &s3.endpoint {
             builder = builder.with_endpoint(endpoint_of(endpoint, &bucket.name, in_path)?);
         }
@@ -233,7 +239,7 @@ mod tests {
             region: "eu-central-1".to_owned(),
             path_style: None,
         };
-        Remote::new(&bucket, &s3, ("an-id", "a-secret")).expect("good settings")
+        Remote::new(&bucket, &s3, ("an-id", "a-secret"), &Trust::default()).expect("good settings")
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::engine::{Care, Engine, EngineError};
 use super::utterance::Utterance;
-use crate::net::http::{self, HttpClient, request};
+use crate::net::http::{self, HttpClient, Trust, request};
 use crate::time::Duration;
 
 /// The name of this engine, as transcriptions show it.
@@ -34,6 +34,8 @@ pub struct HttpEngineSettings {
     pub model: String,
     /// How long one utterance may take.
     pub timeout: Duration,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
 }
 
 /// The recogniser.
@@ -73,7 +75,7 @@ impl HttpEngine {
             url: settings.url,
             authorization: settings.key.map(bearer).transpose()?,
             model: settings.model,
-            http: HttpClient::new(limits).map_err(|error| error.to_string())?,
+            http: HttpClient::trusting(limits, &settings.trust).map_err(|error| error.to_string())?,
             runtime,
         })
     }

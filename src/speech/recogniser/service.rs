@@ -41,13 +41,31 @@ const RECOGNISER_NICENESS: libc::c_int = 15;
 /// How it is recognised.
 pub enum Means {
     /// By an engine that takes one utterance after the other.
-    Engine(MakeEngine),
+    Engine(Box<dyn Engines>),
     /// By one that listens along, reached by this line and this runtime.
     Line(Box<Line>, Handle),
 }
 
-/// Makes the engine when there is something to recognise.
-pub type MakeEngine = Box<dyn FnMut() -> Result<Box<dyn Engine>, String> + Send>;
+/// What engines come from.
+pub trait Engines: Send {
+    /// Makes the engine, when there is something to recognise.
+    ///
+    /// # Errors
+    /// When there can be none, and why.
+    fn make(&mut self) -> Result<Box<dyn Engine>, String>;
+
+    /// Whether another would be made now than the last one.
+    fn has_changed(&self) -> bool {
+        false
+    }
+}
+
+impl<F: FnMut() -> Result<Box<dyn Engine>, String> + Send> Engines for F {
+    fn make(&mut self) -> Result<Box<dyn Engine>, String> {
+        self()
+    }
+}
+
 /// Where reports go; may wait.
 pub type ReportOutlet = Box<dyn Fn(SpeechReport) + Send>;
 
@@ -70,10 +88,10 @@ impl Recogniser {
         let (orders, taken) = sync_channel(ORDERS_MAX);
         let speech = std::thread::Builder::new().name("confab-speech".to_owned());
         let live = match means {
-            Means::Engine(make) => {
+            Means::Engine(engines) => {
                 let worker = Worker {
                     queue: queue.clone(),
-                    make,
+                    engines,
                     engine: None,
                     ahead: VecDeque::new(),
                     reports,
@@ -153,7 +171,7 @@ fn hear(mut ear: Ear, orders: &Receiver<SpeechOrder>) {
 /// The recognising thread.
 struct Worker {
     queue: Arc<Queue>,
-    make: MakeEngine,
+    engines: Box<dyn Engines>,
     engine: Option<Box<dyn Engine>>,
     /// What was heard of utterances that were perhaps whole, until they are; the oldest first.
     ahead: VecDeque<(TranscriptId, Duration, String)>,
@@ -251,8 +269,9 @@ impl Worker {
     /// Has the engine recognise an utterance; `None` where nothing came of it.
     fn recognise(&mut self, job: &Job, kind: Kind) -> Option<String> {
         let began = self.clock.now();
+        self.engine.take_if(|_| self.engines.has_changed());
         if self.engine.is_none() {
-            match (self.make)() {
+            match self.engines.make() {
                 Ok(engine) => self.engine = Some(engine),
                 Err(why) => {
                     (self.reports)(SpeechReport::Failed(why));

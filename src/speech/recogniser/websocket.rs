@@ -35,7 +35,7 @@ use super::live::{Chunk, Talker};
 use crate::bridge::SpeechReport;
 use crate::id::TranscriptId;
 use crate::net::clock::Clock;
-use crate::net::http::{Dialer, Dialled};
+use crate::net::http::{Dialer, Dialled, Trust};
 use crate::rng::Rng;
 use crate::time::{Duration, Timestamp};
 
@@ -71,6 +71,8 @@ pub struct WebSocketSettings {
     pub key: Option<String>,
     /// How long a connection, a message's way out, and the last text may take, each.
     pub timeout: Duration,
+    /// Whose certificates are trusted.
+    pub trust: Trust,
 }
 
 /// Why there can be no line.
@@ -114,7 +116,7 @@ impl Line {
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let dialer = Dialer::new(settings.timeout)?;
+        let dialer = Dialer::new(settings.timeout, &settings.trust)?;
         Ok(Self { request, place, dialer, timeout: settings.timeout, outage: Mutex::default() })
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::net::http::Trust;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
@@ -38,6 +39,7 @@ fn asked(status: &str, body: &str) -> (Result<String, EngineError>, String) {
         key: Some("secret".to_owned()),
         model: "whisper-1".to_owned(),
         timeout: Duration::from_secs(20),
+        trust: Trust::default(),
     };
     let mut engine = HttpEngine::new(settings, runtime.handle().clone()).expect("an engine");
     assert!(!engine.takes_partials());
@@ -77,7 +79,13 @@ fn one_that_does_not_answer_fails_this_utterance_only() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
     let say = |timeout| {
-        let settings = HttpEngineSettings { url: url.clone(), key: None, model: String::new(), timeout };
+        let settings = HttpEngineSettings {
+            url: url.clone(),
+            key: None,
+            model: String::new(),
+            timeout,
+            trust: Trust::default(),
+        };
         let mut engine = HttpEngine::new(settings, runtime.handle().clone()).expect("an engine");
         engine.recognise(&utterance(), "en", Care::Thorough)
     };

@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::id::TranscriptId;
+use crate::net::http::Trust;
 use crate::speech::recogniser::websocket::WebSocketSettings;
 
 const TRANSCRIBE: TranscribeId = TranscribeId(Uuid::from_u128(1));
@@ -55,7 +56,12 @@ impl Scene {
     }
 
     fn at(url: String, timeout: Duration, runtime: Runtime) -> Scene {
-        let line = Line::new(&WebSocketSettings { url, key: Some("secret".to_owned()), timeout });
+        let line = Line::new(&WebSocketSettings {
+            url,
+            key: Some("secret".to_owned()),
+            timeout,
+            trust: Trust::default(),
+        });
         let (told, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let counters: Arc<Counters> = Arc::default();
         let live = Live::new(line.expect("a line"), runtime.handle().clone(), told, counters.clone());

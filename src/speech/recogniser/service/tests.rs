@@ -30,11 +30,12 @@ impl Engine for Ruler {
 }
 
 /// Has a recogniser hear 600 ms of a voice, and gives what it reports until it has finished or failed.
-fn reports_of(make: MakeEngine, language: &str) -> (Vec<SpeechReport>, Arc<Counters>) {
+fn reports_of(engines: impl Engines + 'static, language: &str) -> (Vec<SpeechReport>, Arc<Counters>) {
     let (sender, reports) = channel();
     let outlet = Box::new(move |report| drop(sender.send(report)));
     let (recogniser, inlet) =
-        Recogniser::start(Means::Engine(make), outlet, Rng::from_number(1)).expect("two threads");
+        Recogniser::start(Means::Engine(Box::new(engines)), outlet, Rng::from_number(1))
+            .expect("two threads");
     let parts = TapParts { legs: LegSound::Own, ..TapParts::default() };
     let tap = Tap::new(TapId(1), parts, 1 << 16);
     let language = language.to_owned();
@@ -61,7 +62,7 @@ fn reports_of(make: MakeEngine, language: &str) -> (Vec<SpeechReport>, Arc<Count
 
 #[test]
 fn what_a_tap_carries_is_recognised_and_then_the_transcription_is_finished() {
-    let (told, counters) = reports_of(Box::new(|| Ok(Box::new(Ruler))), "en");
+    let (told, counters) = reports_of(|| Ok(Box::new(Ruler) as Box<dyn Engine>), "en");
     let [SpeechReport::Heard { message, conferencecall: CALLER, partial: false, .. }, last] = &told[..]
     else {
         panic!("{told:?}")
@@ -73,13 +74,13 @@ fn what_a_tap_carries_is_recognised_and_then_the_transcription_is_finished() {
 #[test]
 fn an_engine_that_cannot_be_made_or_breaks_is_reported() {
     let failed = |why: &str| [SpeechReport::Failed(why.to_owned())];
-    assert_eq!(reports_of(Box::new(|| Err("no models".to_owned())), "en").0, failed("no models"));
-    assert_eq!(reports_of(Box::new(|| Ok(Box::new(Ruler))), "xx").0, failed("it broke"));
+    assert_eq!(reports_of(|| Err("no models".to_owned()), "en").0, failed("no models"));
+    assert_eq!(reports_of(|| Ok(Box::new(Ruler) as Box<dyn Engine>), "xx").0, failed("it broke"));
 }
 
 #[test]
 fn one_utterance_that_fails_is_counted_and_the_rest_goes_on() {
-    let (told, counters) = reports_of(Box::new(|| Ok(Box::new(Ruler))), "yy");
+    let (told, counters) = reports_of(|| Ok(Box::new(Ruler) as Box<dyn Engine>), "yy");
     let [SpeechReport::Heard { message, partial: true, .. }, last] = &told[..] else { panic!("{told:?}") };
     assert_eq!(message, "", "what was shown of it is taken back");
     assert_eq!(last, &SpeechReport::Finished { transcribe: TRANSCRIBE });
@@ -113,7 +114,7 @@ impl Bench {
         let engine = Counting(asked.clone());
         let worker = Worker {
             queue: Arc::new(Queue::new(counters.clone())),
-            make: Box::new(|| Err("it has one".to_owned())),
+            engines: Box::new(|| Err("it has one".to_owned())),
             engine: Some(Box::new(engine)),
             ahead: VecDeque::new(),
             reports: Box::new(move |report| drop(sender.send(report))),
