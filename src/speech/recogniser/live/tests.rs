@@ -195,12 +195,13 @@ fn texts_within_a_talk_are_transcripts_of_their_own() {
     let mut scene = Scene::new(PATIENT, |_, stream| {
         Box::pin(async move {
             let mut socket = open(stream).await;
-            let mut texts = ["{\"partial\":\"o\"}", "{\"text\":\"one\"}", "{\"text\":\"\"}"].iter();
+            let said = [("partial", "o"), ("text", "one"), ("partial", "hm"), ("text", "")];
+            let mut said = said.iter().map(|(kind, text)| format!("{{\"{kind}\":\"{text}\"}}"));
             while let Some(Ok(message)) = socket.next().await {
                 match message {
                     Message::Binary(_) => {
-                        if let Some(text) = texts.next() {
-                            say(&mut socket, (*text).to_owned()).await;
+                        if let Some(text) = said.next() {
+                            say(&mut socket, text).await;
                         }
                     }
                     Message::Text(text) if text.contains("eof") => {
@@ -220,6 +221,9 @@ fn texts_within_a_talk_are_transcripts_of_their_own() {
     assert!(two.1 > 0 && two.1 <= (40 + PAUSE as i64) * 20_000, "{heard:?}");
     let ids: Vec<TranscriptId> = heard.iter().filter(|one| !one.2).map(|one| one.0).collect();
     assert_ne!(ids[0], ids[1]);
+    let of_hm = heard.iter().find(|one| one.1 == "hm").expect("it is shown").0;
+    let taken_back = heard.iter().find(|one| one.1.is_empty()).expect("it came to nothing");
+    assert_eq!((taken_back.0, taken_back.2), (of_hm, true));
 }
 
 /// Has one say something to a server that gives no text for it; the transcription is finished all the same.
