@@ -146,7 +146,7 @@ mod tests {
             &[],
         );
         let told = told(&reload(&running, &new));
-        let url = "transcribe.url: \"\" \u{2192} https://stt.example/v1?\u{2026} [at once]";
-        assert_eq!(told, [url, "keys.transcribe: changed [at once]"]);
+        let url = "transcribe.url: \"\" \u{2192} https://stt.example/v1?\u{2026} [restart]";
+        assert_eq!(told, [url, "keys.transcribe: changed [restart]"]);
     }
 }
