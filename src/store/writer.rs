@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::audit::{self, Audit};
+use super::database::Connection;
 use super::event::EVENTS_TOTAL_MAX;
 use super::flow::ACTIVEFLOWS_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
+use super::query::query;
 use super::read::{conference_status, conference_type, conferencecall_status};
 use super::{Store, count, event, flow, recording, transcribe};
 use crate::bridge::command::Reply;
@@ -179,11 +179,8 @@ impl Writer {
     }
 
     /// One transaction with everything that is pending.
-    ///
-    /// The statements are spelled out: a full disk makes SQLite roll back by itself, which sqlx's own
-    /// transactions take for one that is still open, and then the connection can begin no more.
     async fn commit(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.store.inner.writer.acquire().await?;
+        let mut connection = self.store.writer().await?;
         match self.write_batch(&mut connection).await {
             Ok(written) => {
                 count(&self.store.inner.counts.events_trimmed, written.events_trimmed);
@@ -192,17 +189,16 @@ impl Writer {
                 Ok(())
             }
             Err(failure) => {
-                // Refused where SQLite has rolled back already.
-                let _ = query("ROLLBACK").execute(&mut *connection).await;
+                connection.roll_back().await;
                 Err(failure)
             }
         }
     }
 
     /// Writes everything that is pending.
-    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<Written, sqlx::Error> {
+    async fn write_batch(&self, connection: &mut Connection) -> Result<Written, sqlx::Error> {
         let mut moves = Moves::default();
-        query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        connection.begin().await?;
         for record in self.pending.conferences.values() {
             upsert_conference(connection, record).await?;
         }
@@ -241,7 +237,7 @@ impl Writer {
             audits_trimmed += audit::insert(connection, entry).await?;
         }
         let events_trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
-        query("COMMIT").execute(connection).await?;
+        connection.commit().await?;
         Ok(Written { events_trimmed, audits_trimmed, moves })
     }
 
@@ -289,7 +285,7 @@ fn changes_nothing(reply: &Reply) -> bool {
 /// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
 /// restart nobody is; a room of thousands would be rewritten whole at every join.
 pub(super) async fn upsert_conference(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     record: &ConferenceRecord,
 ) -> Result<(), sqlx::Error> {
     let conference = &record.conference;
@@ -300,7 +296,7 @@ pub(super) async fn upsert_conference(
     };
     query(
         "INSERT INTO conferences (id, customer_id, type, status, deleted, event_seq, tm_create, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET \
          status = excluded.status, deleted = excluded.deleted, event_seq = excluded.event_seq, body = excluded.body",
     )
     .bind(conference.id.to_string())
@@ -317,11 +313,11 @@ pub(super) async fn upsert_conference(
 }
 
 async fn upsert_conferencecall(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     call: &Conferencecall,
 ) -> Result<(), sqlx::Error> {
     query(
-        "INSERT INTO conferencecalls (id, customer_id, conference_id, status, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+        "INSERT INTO conferencecalls (id, customer_id, conference_id, status, tm_create, body) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
     )
     .bind(call.id.to_string())
