@@ -1,10 +1,12 @@
 //! Events as stored: written with the batch they belong to, read in order, trimmed by limits.
 
 use super::customer::time_column;
+use std::collections::HashSet;
+
 use super::database::Connection;
 use super::feed::Told;
 use super::pending::PendingEvent;
-use super::query::{Row, query};
+use super::query::{Row, query, write_rows};
 use super::{Store, StoreError};
 use crate::bridge::event::Event;
 use crate::id::{ConferenceId, CustomerId};
@@ -74,22 +76,38 @@ impl Store {
     }
 }
 
-/// Writes one event within the batch. One that is there already (a retried batch) is left alone.
-/// Returns whether it was new.
-pub(super) async fn insert(connection: &mut Connection, pending: &PendingEvent) -> Result<bool, sqlx::Error> {
-    let done = query(
-        "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (conference_id, seq) DO NOTHING",
+/// Writes events within the batch. One that is there already (a retried batch) is left alone. Gives those
+/// that were new, in order.
+pub(super) async fn insert<'e>(
+    connection: &mut Connection,
+    events: &'e [PendingEvent],
+) -> Result<Vec<&'e PendingEvent>, sqlx::Error> {
+    let rows = events.iter().map(|pending| {
+        vec![
+            pending.customer.to_string().into(),
+            pending.conference.to_string().into(),
+            signed(pending.event.seq).into(),
+            (&pending.event.r#type).into(),
+            pending.event.tm_event.as_micros().into(),
+            pending.event.data.to_string().into(),
+        ]
+    });
+    let rows = write_rows(
+        connection,
+        "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES",
+        "(?, ?, ?, ?, ?, ?)",
+        "ON CONFLICT (conference_id, seq) DO NOTHING RETURNING conference_id, seq",
+        rows,
     )
-    .bind(pending.customer.to_string())
-    .bind(pending.conference.to_string())
-    .bind(signed(pending.event.seq))
-    .bind(&pending.event.r#type)
-    .bind(pending.event.tm_event.as_micros())
-    .bind(pending.event.data.to_string())
-    .execute(connection)
     .await?;
-    Ok(done > 0)
+    let mut new = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        new.insert((row.try_get::<&str>("conference_id")?.to_owned(), row.try_get::<i64>("seq")?));
+    }
+    // Taken out, so that one that was given twice is new once.
+    let is_new =
+        |pending: &&PendingEvent| new.remove(&(pending.conference.to_string(), signed(pending.event.seq)));
+    Ok(events.iter().filter(is_new).collect())
 }
 
 /// Deletes what the limits do not allow to keep, after these events were written. Returns how many.

@@ -15,7 +15,7 @@ use super::database::Connection;
 use super::event::signed;
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
-use super::query::{Row, query};
+use super::query::{Row, query, write_rows};
 use super::read::{body, damaged};
 use super::{Store, StoreError, count};
 use crate::bridge::event::Event;
@@ -215,77 +215,113 @@ impl Moves {
     }
 }
 
-/// Queues an event, in its own transaction, where its customer has a webhook.
+/// Queues events, in their own transaction, where their customer has a webhook.
 pub(super) async fn queue(
     connection: &mut Connection,
     fill: &Fill,
-    pending: &PendingEvent,
+    events: &[&PendingEvent],
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
-    let customer = pending.customer;
-    let wanted = match moves.wanted.get(&customer) {
-        Some(wanted) => *wanted,
-        None => {
-            let row = query("SELECT 1 FROM customers WHERE id = $1 AND webhook_uri <> ''")
-                .bind(customer.to_string())
-                .fetch_optional(&mut *connection)
-                .await?;
-            moves.wanted.insert(customer, row.is_some());
-            row.is_some()
+    let mut rows = Vec::new();
+    for pending in events {
+        let customer = pending.customer;
+        if !is_wanted(connection, customer, moves).await? {
+            continue;
         }
-    };
-    if !wanted {
-        return Ok(());
+        let text = pending.text();
+        let body = std::str::from_utf8(&text).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let (seq, queued) = (signed(pending.event.seq), pending.event.tm_event);
+        if moves.added(customer) >= fill.room(customer) {
+            let letter = Letter { customer, conference: pending.conference, seq, body };
+            let reason = "not tried: too many undelivered events waited";
+            letter.insert(connection, reason, 0, queued, moves).await?;
+            moves.overflowed += 1;
+            continue;
+        }
+        rows.push(vec![
+            customer.to_string().into(),
+            pending.conference.to_string().into(),
+            seq.into(),
+            queued.as_micros().into(),
+            body.to_owned().into(),
+        ]);
+        moves.add(customer, 1);
+        moves.queued += 1;
     }
-    let text = pending.text();
-    let body = std::str::from_utf8(&text).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let queued = pending.event.tm_event;
-    if moves.added(customer) >= fill.room(customer) {
-        let letter =
-            Letter { customer, conference: pending.conference, seq: signed(pending.event.seq), body };
-        letter.insert(connection, "not tried: too many undelivered events waited", 0, queued, moves).await?;
-        moves.overflowed += 1;
-        return Ok(());
-    }
-    query(
-        "INSERT INTO outbox (customer_id, conference_id, seq, tm_queue, attempts, reason, body) \
-         VALUES ($1, $2, $3, $4, 0, '', $5)",
-    )
-    .bind(customer.to_string())
-    .bind(pending.conference.to_string())
-    .bind(signed(pending.event.seq))
-    .bind(queued.as_micros())
-    .bind(body)
-    .execute(connection)
-    .await?;
-    moves.add(customer, 1);
-    moves.queued += 1;
+    let head =
+        "INSERT INTO outbox (customer_id, conference_id, seq, tm_queue, attempts, reason, body) VALUES";
+    write_rows(connection, head, "(?, ?, ?, ?, 0, '', ?)", "", rows).await?;
     Ok(())
 }
 
-/// Writes what became of a row.
+/// Whether a customer has a webhook; asked once in a transaction.
+async fn is_wanted(
+    connection: &mut Connection,
+    customer: CustomerId,
+    moves: &mut Moves,
+) -> Result<bool, sqlx::Error> {
+    if let Some(wanted) = moves.wanted.get(&customer) {
+        return Ok(*wanted);
+    }
+    let row = query("SELECT 1 FROM customers WHERE id = $1 AND webhook_uri <> ''")
+        .bind(customer.to_string())
+        .fetch_optional(connection)
+        .await?;
+    moves.wanted.insert(customer, row.is_some());
+    Ok(row.is_some())
+}
+
+/// Writes what became of rows, in order.
 pub(super) async fn apply(
     connection: &mut Connection,
-    change: &OutboxChange,
+    changes: &[OutboxChange],
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
-    match change {
-        OutboxChange::Gone { customer, position } => {
-            let done =
-                query("DELETE FROM outbox WHERE position = $1").bind(*position).execute(connection).await?;
-            moves.add(*customer, -signed(done));
+    let is_gone = |change: &OutboxChange| matches!(change, OutboxChange::Gone { .. });
+    // Nearly all of them are gone: those in a row go together.
+    for run in changes.chunk_by(|one, next| is_gone(one) && is_gone(next)) {
+        match &run[0] {
+            OutboxChange::Gone { .. } => remove(connection, run, moves).await?,
+            OutboxChange::Failed { position, attempts, reason } => {
+                let reason: String = reason.chars().take(REASON_MAX).collect();
+                query("UPDATE outbox SET attempts = $2, reason = $3 WHERE position = $1")
+                    .bind(*position)
+                    .bind(*attempts)
+                    .bind(reason)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            OutboxChange::Dead { customer, position, at } => {
+                bury(connection, *customer, *position, *at, moves).await?
+            }
         }
-        OutboxChange::Failed { position, attempts, reason } => {
-            let reason: String = reason.chars().take(REASON_MAX).collect();
-            query("UPDATE outbox SET attempts = $2, reason = $3 WHERE position = $1")
-                .bind(*position)
-                .bind(*attempts)
-                .bind(reason)
-                .execute(connection)
-                .await?;
-        }
-        OutboxChange::Dead { customer, position, at } => {
-            bury(connection, *customer, *position, *at, moves).await?
+    }
+    Ok(())
+}
+
+/// Deletes the rows that are gone.
+async fn remove(
+    connection: &mut Connection,
+    gone: &[OutboxChange],
+    moves: &mut Moves,
+) -> Result<(), sqlx::Error> {
+    let positions = gone.iter().filter_map(|change| match change {
+        OutboxChange::Gone { customer, position } => Some((*customer, *position)),
+        _ => None,
+    });
+    let mut owners: HashMap<i64, CustomerId> =
+        positions.clone().map(|(customer, position)| (position, customer)).collect();
+    let rows = write_rows(
+        connection,
+        "DELETE FROM outbox WHERE position IN (",
+        "?",
+        ") RETURNING position",
+        positions.map(|(_, position)| vec![position.into()]),
+    )
+    .await?;
+    for row in rows {
+        if let Some(customer) = owners.remove(&row.try_get::<i64>("position")?) {
+            moves.add(customer, -1);
         }
     }
     Ok(())

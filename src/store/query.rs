@@ -5,13 +5,16 @@
 //! is in [`super::database`] and in the migrations.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Database, Decode, Encode, Postgres, Row as _, Sqlite, Type};
+use sqlx::{AssertSqlSafe, Database, Decode, Encode, Postgres, Row as _, Sqlite, Type};
 
-use super::database::Target;
+use super::database::{Connection, Target};
 
+/// How many rows a statement writes, the most first: of each kind of row only so many are prepared.
+const ROWS_AT_ONCE: [usize; 3] = [64, 8, 1];
 /// Room for the values of nearly every statement.
 const VALUES_USUAL: usize = 10;
 
@@ -25,13 +28,55 @@ pub(super) enum Value<'q> {
 
 /// A statement and its values.
 pub(super) struct Query<'q> {
-    sql: &'static str,
+    sql: Cow<'static, str>,
     values: Vec<Value<'q>>,
 }
 
 /// A statement without values yet.
 pub(super) fn query<'q>(sql: &'static str) -> Query<'q> {
-    Query { sql, values: Vec::with_capacity(VALUES_USUAL) }
+    Query { sql: Cow::Borrowed(sql), values: Vec::with_capacity(VALUES_USUAL) }
+}
+
+/// Writes rows in order, by as few statements as may be: each is a way to the database and back. `row`
+/// is how one is written, `(?, ?, 0)`, with a `?` for each of its values; `head` comes before the rows
+/// and `tail` after them. Gives the rows of all answers.
+pub(super) async fn write_rows(
+    connection: &mut Connection,
+    head: &'static str,
+    row: &'static str,
+    tail: &'static str,
+    rows: impl IntoIterator<Item = Vec<Value<'_>>>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut rows: VecDeque<_> = rows.into_iter().collect();
+    let mut answers = Vec::new();
+    for size in ROWS_AT_ONCE {
+        while rows.len() >= size {
+            let sql = Cow::Owned(format!("{head}{}{tail}", numbered(row, size)));
+            let values = rows.drain(..size).flatten().collect();
+            answers.extend(Query { sql, values }.fetch_all(&mut *connection).await?);
+        }
+    }
+    Ok(answers)
+}
+
+/// `row` written `times` times, its values numbered through.
+fn numbered(row: &str, times: usize) -> String {
+    let mut text = String::with_capacity(times * (row.len() + 16));
+    let mut next = 0;
+    for time in 0..times {
+        text.push_str(if time == 0 { " " } else { ", " });
+        for character in row.chars() {
+            if character == '?' {
+                next += 1;
+                text.push('$');
+                text.push_str(&next.to_string());
+            } else {
+                text.push(character);
+            }
+        }
+    }
+    text.push(' ');
+    text
 }
 
 impl<'q> Query<'q> {
@@ -99,7 +144,11 @@ impl<'q> Query<'q> {
         for<'t> Option<i64>: Encode<'t, DB> + Type<DB>,
         for<'t> &'t [u8]: Encode<'t, DB> + Type<DB>,
     {
-        let empty = sqlx::query::<DB>(self.sql);
+        let empty = match self.sql {
+            Cow::Borrowed(sql) => sqlx::query::<DB>(sql),
+            // Put together of texts that are ours.
+            Cow::Owned(sql) => sqlx::query::<DB>(AssertSqlSafe(sql)),
+        };
         self.values.into_iter().fold(empty, |query, value| match value {
             Value::Text(Some(Cow::Borrowed(text))) => query.bind(Some(text)),
             Value::Text(Some(Cow::Owned(text))) => query.bind(Some(text)),
@@ -204,5 +253,16 @@ impl<'q> From<&'q [u8]> for Value<'q> {
 impl From<Vec<u8>> for Value<'_> {
     fn from(bytes: Vec<u8>) -> Self {
         Value::Bytes(Cow::Owned(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_rows_are_numbered_through() {
+        assert_eq!(numbered("(?, 0, ?)", 1), " ($1, 0, $2) ");
+        assert_eq!(numbered("(?, 0, ?)", 2), " ($1, 0, $2), ($3, 0, $4) ");
     }
 }

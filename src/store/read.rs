@@ -195,15 +195,14 @@ impl Store {
         record.conference.tm_update = now;
         record.conference.direct_hash.clear();
         record.event_seq += 1;
-        writer::upsert_conference(&mut batch, &record).await?;
+        writer::upsert_conferences(&mut batch, [&record]).await?;
         let data = serde_json::to_value(&record.conference).map_err(|error| damaged("conference", &error))?;
         let event =
             Event { r#type: "conference_deleted".to_owned(), data, seq: record.event_seq, tm_event: now };
         let pending = PendingEvent::new(customer, id, Box::new(event));
         let mut moves = outbox::Moves::default();
-        if event::insert(&mut batch, &pending).await? {
-            outbox::queue(&mut batch, &self.inner.fill, &pending, &mut moves).await?;
-        }
+        let new = event::insert(&mut batch, std::slice::from_ref(&pending)).await?;
+        outbox::queue(&mut batch, &self.inner.fill, &new, &mut moves).await?;
         let _held = batch.commit().await?;
         moves.committed(self);
         self.inner.feed.tell(&pending);

@@ -230,7 +230,7 @@ async fn a_batch_that_was_not_committed_leaves_nothing() {
     let store = open(&folder).await;
     let mut batch = store.begin().await.expect("a transaction");
     let record = ConferenceRecord { conference: conference(1, "a"), event_seq: 1 };
-    super::writer::upsert_conference(&mut batch, &record).await.expect("a write");
+    super::writer::upsert_conferences(&mut batch, [&record]).await.expect("a write");
     drop(batch);
     store.close().await;
     drop(store);
@@ -248,14 +248,12 @@ async fn events_are_trimmed_to_their_limits_and_counted() {
         _ => unreachable!("an event was made"),
     };
     let written: Vec<PendingEvent> = (1..=20).map(pending).collect();
-    for one in &written {
-        event::insert(&mut batch, one).await.expect("a write");
-    }
+    assert_eq!(event::insert(&mut batch, &written).await.expect("a write").len(), 20);
     assert_eq!(event::trim(&mut batch, &written, 15).await.expect("a trim"), 5);
     // The seq that falls on a multiple of 256 past the limit of one conference.
     let far = [pending(10_240)];
-    event::insert(&mut batch, &far[0]).await.expect("a write");
-    event::insert(&mut batch, &far[0]).await.expect("a second time changes nothing");
+    assert_eq!(event::insert(&mut batch, &far).await.expect("a write").len(), 1);
+    assert!(event::insert(&mut batch, &far).await.expect("a second time").is_empty(), "it is not new");
     assert_eq!(event::trim(&mut batch, &far, 1000).await.expect("a trim"), 15, "all up to 240");
     batch.commit().await.expect("a commit");
     let kept = store.events(ConferenceId(Uuid::from_u128(1)), 0, 100).await.expect("a read");
