@@ -94,11 +94,16 @@ deps-build:
 	@command -v cargo >/dev/null 2>&1 || { echo "confab needs Rust 1.95 or newer; please install it with rustup" >&2; exit 1; }
 	$(call need,cc,gcc libc6-dev)
 
+# PostgreSQL's programs are not in the PATH. Tests start servers of their own: the distribution makes none.
 deps-test:
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
 	$(call need,linphonec,linphone-cli)
 	$(call need,opusdec,opus-tools)
+	$(call need,pg_createcluster,postgresql-common)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		$(SUDO) sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	$(call need,/usr/lib/postgresql/*/bin/initdb,postgresql)
 
 deps-models:
 	$(call need,npm,npm)
