@@ -10,6 +10,7 @@ mod flows;
 mod hears;
 mod http;
 mod phones;
+mod postgres;
 mod process;
 mod recording;
 mod server;

@@ -32,6 +32,8 @@ pub struct Server {
     folder: Folder,
     /// Further variables of its environment.
     env: &'static [(&'static str, &'static str)],
+    /// The address of the database, where it is not the embedded one.
+    database: Option<String>,
 }
 
 impl Server {
@@ -50,14 +52,26 @@ impl Server {
         Self::start_with(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &[("CONFAB_FLOW_ALLOW_PRIVATE", "true")])
     }
 
+    /// Starts one on this database.
+    pub fn start_on(database: String) -> Server {
+        let mut server = Self::made(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, &[]);
+        server.database = Some(database);
+        server.launch();
+        server
+    }
+
     fn start_with(address: IpAddr, rtp_ports: u16, env: &'static [(&'static str, &'static str)]) -> Server {
+        let mut server = Self::made(address, rtp_ports, env);
+        server.launch();
+        server
+    }
+
+    fn made(address: IpAddr, rtp_ports: u16, env: &'static [(&'static str, &'static str)]) -> Server {
         let port = free_ports(2);
         let sip = SocketAddr::new(address, port);
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
         let rtp = (free_ports(rtp_ports), rtp_ports);
-        let mut server = Server { sip, http, rtp, program: None, folder: Folder::new("server"), env };
-        server.launch();
-        server
+        Server { sip, http, rtp, program: None, folder: Folder::new("server"), env, database: None }
     }
 
     /// Kills it and starts it anew on the same data.
@@ -85,6 +99,7 @@ impl Server {
         }
         serve
             .envs(self.env.iter().copied())
+            .envs(self.database.iter().map(|address| ("CONFAB_DATABASE", address)))
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
             .env("CONFAB_ADMIN_KEY", "RealClientsAdminKeyRealClientsAdmin");
         let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
@@ -100,11 +115,20 @@ impl Server {
     /// # Panics
     /// When it is not a 200.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let (status, text) =
-            http::request(self.http, method, &format!("/v1.0{path}"), Some(ACCESS_KEY), body)
-                .expect("the server answers HTTP");
+        let (status, text) = self.ask(method, path, body);
         assert_eq!(status, 200, "{method} {path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
+    }
+
+    /// What the API answers, whatever it is.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        http::request(self.http, method, &format!("/v1.0{path}"), Some(ACCESS_KEY), body)
+            .expect("the server answers HTTP")
+    }
+
+    /// All it has logged since it was started last.
+    pub fn said(&self) -> String {
+        self.program.as_ref().map(Program::said_in_full).unwrap_or_default()
     }
 
     /// The value of a metric, named with its labels.
