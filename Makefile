@@ -96,6 +96,7 @@ deps-build:
 	@command -v cargo >/dev/null 2>&1 || { echo "confab needs Rust 1.95 or newer; please install it with rustup" >&2; exit 1; }
 	$(call need,cc,gcc libc6-dev)
 
+# PostgreSQL's programs are not in the PATH. Tests start servers of their own: the distribution makes none.
 deps-test: deps-venv ## install the clients that the tests drive
 	$(call need,sipp,sip-tester)
 	$(call need,baresip,baresip-core)
@@ -103,6 +104,10 @@ deps-test: deps-venv ## install the clients that the tests drive
 	$(call need,opusdec,opus-tools)
 	$(call need,curl,curl)
 	$(call need,jq,jq)
+	$(call need,pg_createcluster,postgresql-common)
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		$(SUDO) sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+	$(call need,/usr/lib/postgresql/*/bin/initdb,postgresql)
 	@if ! cmp -s tests/compat/requirements.txt $(VENV)/compat.txt; then \
 		printf '==> installing the clients of the REST API\n'; \
 		$(PIP) install --requirement tests/compat/requirements.txt; \

@@ -1,6 +1,7 @@
 //! Every option of the server: read from a file, the environment and the command line, in rising
 //! precedence, into one resolved, validated [`Config`]. Texts are arguments; nothing is opened here.
 
+mod database;
 mod file;
 mod key;
 mod reload;
@@ -14,6 +15,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use database::DatabaseUrl;
 pub use key::{CALLS_LIMIT, CONFERENCES_LIMIT, DOMAINS_LIMIT, Key, MEMBERS_LIMIT, THREADS_LIMIT, Takes};
 pub use reload::{Change, Reload, reload};
 pub use ring::RingCountry;
@@ -22,8 +24,10 @@ pub use value::Value;
 /// Every option, resolved and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The folder of the database.
+    /// The folder of recordings and, unless it is elsewhere, of the database.
     pub data: PathBuf,
+    /// The PostgreSQL database that is used instead of the embedded one, if any.
+    pub database: Option<DatabaseUrl>,
     /// Signalling.
     pub sip: SipConfig,
     /// The REST API.
@@ -290,6 +294,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from(".data"),
+            database: None,
             sip: SipConfig {
                 listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060)),
                 advertise: None,

@@ -1,24 +1,28 @@
-//! What survives a restart: an embedded SQLite database, a projection of the bridge's changes beside
-//! customers and access keys.
+//! What survives a restart: a database, a projection of the bridge's changes beside customers and access
+//! keys. It is embedded (SQLite) or a server's (PostgreSQL); the statements are the same.
 //!
-//! The journal is a write-ahead log that is synced at every commit, so what was committed survives a
-//! kill and a power cut. One connection writes, a few read; [`spawn_writer`] batches the bridge's
-//! changes and releases each reply only when what it speaks of is on disk.
+//! One connection writes, a few read; [`spawn_writer`] batches the bridge's changes and releases each
+//! reply only when what it speaks of is on disk.
 
 mod accesskey;
 mod audit;
 mod backup;
 mod bootstrap;
 mod customer;
+mod database;
 mod event;
 mod feed;
 mod flow;
+mod migration;
 mod outbox;
 mod page;
 mod pending;
+mod postgres;
+mod query;
 mod read;
 mod recording;
 mod recordingfile;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod transcribe;
@@ -31,14 +35,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Connection as _, SqlSafeStr as _, Sqlite, Transaction};
 use tokio::sync::watch;
 
 use crate::bridge::PartialTranscript;
+use crate::config::DatabaseUrl;
 use crate::id::CustomerId;
 pub use accesskey::{
     Accesskey, AccesskeyChange, KEY_CHARACTERS, KEY_PREFIX, KeyOwner, NewAccesskey, Scope, is_access_key,
@@ -48,6 +48,7 @@ pub use audit::{AUDITS_KEPT, AUDITS_PER_CUSTOMER_MAX, AUDITS_TOTAL_MAX, Audit};
 pub use backup::copy_database;
 pub use bootstrap::Bootstrap;
 pub use customer::{Customer, CustomerChange, NewCustomer};
+use database::{Batch, Connection, Pool};
 pub use event::{EVENTS_PER_CONFERENCE_MAX, EVENTS_TOTAL_MAX};
 pub use feed::{FEED_WAITING_MAX, Listening, PARTIALS_WAITING_MAX, Shown, Told};
 pub use flow::{ACTIVEFLOWS_MAX, RestoredFlows};
@@ -62,36 +63,16 @@ pub use pending::{
 pub use read::{Ended, Restored};
 pub use recording::EndedRecording;
 pub use recordingfile::{FileState, FilesDue, RecordingFile};
+pub use sqlite::DATABASE_FILE;
 pub use transcribe::TRANSCRIPTS_TOTAL_MAX;
 pub use writer::{BATCH_MAX, NotDurable, WRITES_WAITING_MAX, Write, spawn_writer};
 
-/// The database's file in the data folder.
-pub const DATABASE_FILE: &str = "confab.db";
 /// Held locked while a server uses the data folder.
 const LOCK_FILE: &str = "confab.lock";
 /// Connections that read beside the one that writes.
 const READERS_MAX: u32 = 4;
-/// How long a connection waits for another's lock before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The page cache of one connection, in KiB.
-const CACHE_KIB: u32 = 1024;
-/// The log is cut back to this when it is checkpointed.
-const JOURNAL_KEPT_BYTES: u32 = 8 << 20;
-
-/// Every migration, in order. Never change one that was released: add another.
-const MIGRATIONS: &[(i64, &str, &str)] = &[
-    (1, "base", include_str!("store/migrations/0001_base.sql")),
-    (2, "restore", include_str!("store/migrations/0002_restore.sql")),
-    (4, "outbox", include_str!("store/migrations/0004_outbox.sql")),
-    (7, "tenancy", include_str!("store/migrations/0007_tenancy.sql")),
-    (3, "flows", include_str!("store/migrations/0003_flows.sql")),
-    (5, "recordings", include_str!("store/migrations/0005_recordings.sql")),
-    (6, "transcribes", include_str!("store/migrations/0006_transcribes.sql")),
-    (8, "recording_files", include_str!("store/migrations/0008_recording_files.sql")),
-];
-
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -106,6 +87,27 @@ pub enum StoreError {
     /// Another server has the data folder.
     #[error("the data folder {0} is in use by another confab; choose another with --data")]
     InUse(PathBuf),
+    /// Another server has the database.
+    #[error("the database {0} is in use by another confab; choose another with --database")]
+    DatabaseInUse(String),
+    /// The database cannot be used, and what to look at.
+    #[error("the database {database} cannot be used: {source}")]
+    Unreachable {
+        /// Its address, without the password.
+        database: String,
+        /// What to look at.
+        check: &'static str,
+        /// What was said.
+        source: sqlx::Error,
+    },
+    /// The database cannot hold every text.
+    #[error("the database {database} has the encoding {encoding:?}, and must have UTF8")]
+    Unsuitable {
+        /// Its address, without the password.
+        database: String,
+        /// Its encoding.
+        encoding: String,
+    },
     /// The database is of another version, or its migration failed.
     #[error("the database's version: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -175,9 +177,9 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Inner {
-    readers: SqlitePool,
-    /// One connection: SQLite has one writer, and queueing here beats waiting for its lock.
-    writer: SqlitePool,
+    readers: Pool,
+    /// One connection: positions and counts rely on it.
+    writer: Pool,
     counts: Counts,
     durable: watch::Sender<bool>,
     feed: feed::Feed,
@@ -199,20 +201,23 @@ impl Store {
     /// Opens the database in `data_dir`, making and migrating it where needed. Fails when the folder
     /// cannot be used, another server has it, or a newer version wrote it.
     pub async fn open(data_dir: &Path) -> Result<Store, StoreError> {
-        let lock = lock_folder(data_dir)?;
-        let options = SqliteConnectOptions::new()
-            .filename(data_dir.join(DATABASE_FILE))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // FULL syncs the log at every commit: NORMAL could lose the last ones with the power.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true)
-            .pragma("cache_size", format!("-{CACHE_KIB}"))
-            .pragma("journal_size_limit", JOURNAL_KEPT_BYTES.to_string());
-        let writer = pool(1).connect_with(options.clone()).await?;
-        migrator().run(&writer).await?;
-        let readers = pool(READERS_MAX).connect_with(options.pragma("query_only", "on")).await?;
+        Self::open_at(data_dir, None).await
+    }
+
+    /// The same, with the database at this address instead, if there is one. The folder is held all the
+    /// same: what is recorded is there.
+    pub async fn open_at(data_dir: &Path, database: Option<&DatabaseUrl>) -> Result<Store, StoreError> {
+        let lock = lock_folder(data_dir, database.is_none())?;
+        let (readers, writer) = match database {
+            None => {
+                let (readers, writer) = sqlite::open(data_dir).await?;
+                (Pool::Sqlite(readers), Pool::Sqlite(writer))
+            }
+            Some(address) => {
+                let (readers, writer) = postgres::open(address).await?;
+                (Pool::Postgres(readers), Pool::Postgres(writer))
+            }
+        };
         let store = Store {
             inner: Arc::new(Inner {
                 readers,
@@ -234,7 +239,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Closes the connections; the log is folded into the database.
+    /// Closes the connections; of SQLite the log is folded into the file.
     pub async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
@@ -263,22 +268,32 @@ impl Store {
     }
 
     /// Begins a transaction on the connection that writes.
-    ///
-    /// A full disk makes SQLite roll back by itself; sqlx then still counts the transaction as open
-    /// and begins no other. Such a connection is given up for a new one.
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        let mut connection = self.inner.writer.acquire().await?;
-        if connection.is_in_transaction() {
-            // A rollback may just be on its way; it is done once the connection answers.
-            connection.ping().await?;
+    async fn begin(&self) -> Result<Batch, sqlx::Error> {
+        let batch = self.inner.writer.begin().await?;
+        self.recount().await?;
+        Ok(batch)
+    }
+
+    /// The connection that writes.
+    async fn writer(&self) -> Result<Connection, sqlx::Error> {
+        let connection = self.inner.writer.acquire().await?;
+        self.recount().await?;
+        Ok(connection)
+    }
+
+    /// Where the session that writes is a new one, the last commit of the one before may have gone well
+    /// although its answer was lost: what it put into the outbox is counted and told of now. Whoever calls
+    /// has the connection that writes: nothing is written meanwhile.
+    async fn recount(&self) -> Result<(), sqlx::Error> {
+        if !self.inner.writer.was_renewed() {
+            return Ok(());
         }
-        // Either way it goes before the pool, which has no other, is asked again.
-        if connection.is_in_transaction() {
-            connection.close().await?;
-        } else {
-            drop(connection);
+        let counted = self.load_outbox().await;
+        match counted {
+            Ok(()) => self.inner.feed.outbox_grew(),
+            Err(_) => self.inner.writer.renew(),
         }
-        self.inner.writer.begin_with("BEGIN IMMEDIATE").await
+        counted
     }
 
     /// Whether changes reach the disk; changes to false when a commit fails and back by itself.
@@ -309,37 +324,18 @@ impl Store {
     }
 }
 
-/// Options of a pool of `connections`.
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
-/// The migrations that are part of this binary.
-fn migrator() -> Migrator {
-    let migrations = MIGRATIONS
-        .iter()
-        .map(|&(version, name, sql)| {
-            Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations)
-}
-
 /// Makes the folder, readable by its owner only (direct hashes are credentials), and locks it.
-fn lock_folder(data_dir: &Path) -> Result<File, StoreError> {
+fn lock_folder(data_dir: &Path, has_database: bool) -> Result<File, StoreError> {
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let folder = |source| StoreError::Folder { path: data_dir.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(folder)?;
     let mut open = File::options();
     open.create(true).truncate(false).write(true).mode(0o600);
     let lock = open.open(data_dir.join(LOCK_FILE)).map_err(folder)?;
-    // Made before SQLite would, which would let the folder's group and others read it.
-    open.open(data_dir.join(DATABASE_FILE)).map_err(folder)?;
+    if has_database {
+        // Made before SQLite would, which would let the folder's group and others read it.
+        open.open(data_dir.join(sqlite::DATABASE_FILE)).map_err(folder)?;
+    }
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse(data_dir.to_owned())),

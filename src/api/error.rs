@@ -150,41 +150,16 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        if is_passing(&error) {
+        if error.is_passing() {
             tracing::warn!(%error, "the store is not available");
             ApiError::new(
                 Reason::StoreUnavailable,
-                "the store cannot answer now (is the disk full?); nothing was changed",
+                "the store cannot answer now (is the disk full, or the database away?)",
             )
         } else {
             tracing::error!(%error, "the store failed");
             ApiError::new(Reason::Internal, "internal error")
         }
-    }
-}
-
-/// Whether the failure lies in the disk or the load rather than in our queries.
-fn is_passing(error: &StoreError) -> bool {
-    /// SQLite's primary result codes: BUSY, LOCKED, IOERR, FULL, CANTOPEN.
-    const PASSING: [u32; 5] = [5, 6, 10, 13, 14];
-    match error {
-        StoreError::Database(sqlx::Error::Database(error)) => {
-            // The primary code is the low byte of the extended one.
-            error
-                .code()
-                .and_then(|code| code.parse::<u32>().ok())
-                .is_some_and(|code| PASSING.contains(&(code & 0xff)))
-        }
-        StoreError::Database(error) => {
-            matches!(
-                error,
-                sqlx::Error::PoolTimedOut
-                    | sqlx::Error::PoolClosed
-                    | sqlx::Error::WorkerCrashed
-                    | sqlx::Error::Io(_)
-            )
-        }
-        _ => false,
     }
 }
 

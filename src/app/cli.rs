@@ -112,9 +112,15 @@ pub(super) struct ServeOptions {
     /// [file: rtp.ports]
     #[arg(long, value_name = "FIRST-LAST")]
     pub rtp_ports: Option<String>,
-    /// Folder of the database; made when missing [default: .data] [env: CONFAB_DATA] [file: data]
+    /// Folder of recordings and of the embedded database; made when missing [default: .data]
+    /// [env: CONFAB_DATA] [file: data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<String>,
+    /// PostgreSQL database used instead of the embedded one: postgres://user@host/name. Others can read
+    /// a command line: give the password by CONFAB_DATABASE, PGPASSWORD or ~/.pgpass
+    /// [env: CONFAB_DATABASE] [file: database]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
     /// A host of the URIs that are ours, beside our own addresses; may be given several times
     /// [default: sip.voipbin.net] [env: CONFAB_DOMAIN] [file: sip.domains]
     #[arg(long, value_name = "HOST")]
@@ -156,6 +162,7 @@ impl ServeOptions {
             ("--advertise", &self.advertise),
             ("--rtp-ports", &self.rtp_ports),
             ("--data", &self.data),
+            ("--database", &self.database),
             ("--media-threads", &self.media_threads),
             ("--io-backend", &self.io_backend),
             ("--log", &self.log),
@@ -258,6 +265,8 @@ mod tests {
             "30000-30100",
             "--data",
             "d",
+            "--database",
+            "postgres://me@db/confab",
             "--domain",
             "a.example",
             "--domain",

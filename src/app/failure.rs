@@ -128,6 +128,13 @@ impl Failure {
                 vec![format!("this user may not write {}: change its owner, or", folder.display()), choose]
             }
             StoreError::InUse(_) => vec!["end the other server, or".to_owned(), choose],
+            StoreError::DatabaseInUse(_) => {
+                vec!["end the other server, or choose another database by --database URL, CONFAB_DATABASE=… or database in the file".to_owned()]
+            }
+            StoreError::Unreachable { check, .. } => vec![(*check).to_owned()],
+            StoreError::Unsuitable { .. } => {
+                vec!["make it anew: createdb -E UTF8 -T template0 NAME".to_owned()]
+            }
             StoreError::Migration(_) => {
                 vec!["a newer confab wrote it: run that one, or".to_owned(), choose]
             }
@@ -183,6 +190,22 @@ mod tests {
              or end what has it: ss -lunp 'sport = :5060' shows it"
         );
         assert!(Failure::http_bind(address, &error).to_string().contains("CONFAB_HTTP=… or http.listen"));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_says_what_to_check() {
+        let error = StoreError::Unreachable {
+            database: "postgres://me@db/confab".to_owned(),
+            check: "check that the server runs",
+            source: io::Error::from(ErrorKind::ConnectionRefused).into(),
+        };
+        assert_eq!(
+            Failure::store(Path::new(".data"), &error).to_string(),
+            "confab: the database postgres://me@db/confab cannot be used: error communicating with database: \
+             connection refused\n  check that the server runs"
+        );
+        let taken = StoreError::DatabaseInUse("postgres://me@db/confab".to_owned());
+        assert!(Failure::store(Path::new(".data"), &taken).to_string().contains("\n  end the other server"));
     }
 
     #[test]

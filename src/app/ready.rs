@@ -27,7 +27,9 @@ pub(super) struct Ready {
     pub express: Option<String>,
     /// The media threads that take packets by it.
     pub express_threads: usize,
-    /// The folder of the database.
+    /// The database, where it is not in that folder.
+    pub database: Option<String>,
+    /// The folder of recordings and of the embedded database.
     pub data: PathBuf,
     /// Conferences found there that go on.
     pub restored: usize,
@@ -63,6 +65,9 @@ impl Ready {
             n => format!(" ({n} conferences go on)"),
         };
         line("data", format!("{}{restored}", self.data.display()));
+        if let Some(database) = &self.database {
+            line("database", database.clone());
+        }
         if let Some(key) = &self.access_key {
             line("access key", format!("{key}  (shown only this once)"));
         }
@@ -96,6 +101,7 @@ mod tests {
             fallback: Some("Operation not permitted".to_owned()),
             express: None,
             express_threads: 0,
+            database: None,
             data: PathBuf::from("/var/lib/confab"),
             restored: 3,
             access_key: None,
@@ -114,6 +120,8 @@ mod tests {
                 env!("CARGO_PKG_VERSION")
             )
         );
+        ready.database = Some("postgres://me@db/confab".to_owned());
+        assert!(ready.text().ends_with("  database    postgres://me@db/confab\n"));
         ready.access_key = Some("vb_x".to_owned());
         assert!(ready.text().ends_with("  access key  vb_x  (shown only this once)\n"));
     }

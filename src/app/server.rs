@@ -126,7 +126,7 @@ impl Server {
         let ports = wiring::ports(&config, &mut rng).map_err(|error| Failure::rtp(&error))?;
 
         let store_failed = |error| Failure::store(&config.data, &error);
-        let store = Store::open(&config.data).await.map_err(store_failed)?;
+        let store = Store::open_at(&config.data, config.database.as_ref()).await.map_err(store_failed)?;
         let keys = config.keys.clone();
         let bootstrap = store
             .bootstrap(keys.accesskey, keys.admin_key, clock.wall(), &mut rng)
@@ -190,6 +190,7 @@ impl Server {
             express: config.rtp.express.clone(),
             express_threads: media.iter().filter(|thread| thread.is_express).count(),
             fallback: media.first().and_then(|thread| thread.fallback.clone()),
+            database: config.database.as_ref().map(ToString::to_string),
             data: std::fs::canonicalize(&config.data).unwrap_or(config.data.clone()),
             restored: restored.live(),
             access_key: bootstrap.created_access_key,

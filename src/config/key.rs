@@ -1,6 +1,7 @@
 //! The table of every option: its name in the file, in the environment and on the command line, what
 //! it means, and how its value lands in the [`Config`]. Help, example and errors all follow it.
 
+use super::database::DatabaseUrl;
 use super::ring::RingCountry;
 use super::value::Value;
 use super::{Bucket, Config, IoBackend, LogFormat, LogLevel};
@@ -114,13 +115,27 @@ impl Key {
             "CONFAB_DATA",
             Some("--data"),
             ".data",
-            "Folder of the database; made when missing.",
+            "Folder of recordings and of the embedded database; made when missing.",
             |c, v| {
                 let text = v.text()?;
                 if text.is_empty() {
                     return Err("must name a folder".to_owned());
                 }
                 c.data = text.into();
+                Ok(())
+            },
+        ),
+        key(
+            "database",
+            "CONFAB_DATABASE",
+            Some("--database"),
+            "",
+            "PostgreSQL database used instead of the embedded one: postgres://user:password@host/name?sslmode=verify-full. Empty: the embedded one.",
+            |c, v| {
+                c.database = match v.text()? {
+                    "" => None,
+                    text => Some(DatabaseUrl::parse(text)?),
+                };
                 Ok(())
             },
         ),

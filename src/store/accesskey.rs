@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use super::customer::{time_column, uuid_column};
+use super::database::Connection;
 use super::page::{Cursor, Page};
+use super::query::{Row, query};
 use super::{Store, StoreError};
 use crate::id::CustomerId;
 use crate::rng::Rng;
@@ -164,7 +164,7 @@ impl Store {
         new: NewAccesskey,
         now: Timestamp,
     ) -> Result<Accesskey, StoreError> {
-        let mut connection = self.inner.writer.acquire().await?;
+        let mut connection = self.writer().await?;
         insert(&mut connection, id, token, new, now).await
     }
 
@@ -178,7 +178,7 @@ impl Store {
         rng: &mut Rng,
     ) -> Result<Option<Accesskey>, StoreError> {
         let mut batch = self.begin().await?;
-        let row = sqlx::query("SELECT * FROM accesskeys WHERE id = ?1 AND tm_delete = ?2")
+        let row = query("SELECT * FROM accesskeys WHERE id = $1 AND tm_delete = $2")
             .bind(id.hyphenated().to_string())
             .bind(Timestamp::NEVER.as_micros())
             .fetch_optional(&mut *batch)
@@ -193,7 +193,7 @@ impl Store {
             tm_expire: old.tm_expire,
         };
         let made = insert(&mut batch, rng.uuid(), random_key(rng), new, now).await?;
-        sqlx::query("UPDATE accesskeys SET tm_expire = min(tm_expire, ?2), tm_update = ?3 WHERE id = ?1")
+        query("UPDATE accesskeys SET tm_expire = CASE WHEN tm_expire < $2 THEN tm_expire ELSE $2 END, tm_update = $3 WHERE id = $1")
             .bind(id.hyphenated().to_string())
             .bind(now.plus(overlap).as_micros())
             .bind(now.as_micros())
@@ -206,7 +206,7 @@ impl Store {
 
     /// An access key, deleted or not.
     pub async fn accesskey(&self, id: Uuid) -> Result<Option<Accesskey>, StoreError> {
-        let row = sqlx::query("SELECT * FROM accesskeys WHERE id = ?1")
+        let row = query("SELECT * FROM accesskeys WHERE id = $1")
             .bind(id.hyphenated().to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -221,9 +221,9 @@ impl Store {
         size: u32,
     ) -> Result<Page<Accesskey>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
-        let rows = sqlx::query(
-            "SELECT * FROM accesskeys WHERE tm_delete = ?1 AND (?5 IS NULL OR customer_id = ?5) AND (tm_create, id) < (?2, ?3) \
-             ORDER BY tm_create DESC, id DESC LIMIT ?4",
+        let rows = query(
+            "SELECT * FROM accesskeys WHERE tm_delete = $1 AND ($5 IS NULL OR customer_id = $5) AND (tm_create, id) < ($2, $3) \
+             ORDER BY tm_create DESC, id DESC LIMIT $4",
         )
         .bind(Timestamp::NEVER.as_micros())
         .bind(before)
@@ -243,9 +243,9 @@ impl Store {
         change: AccesskeyChange,
         now: Timestamp,
     ) -> Result<Option<Accesskey>, StoreError> {
-        sqlx::query(
-            "UPDATE accesskeys SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_expire = coalesce(?4, tm_expire), \
-             tm_update = ?5, scope = coalesce(?7, scope) WHERE id = ?1 AND tm_delete = ?6",
+        query(
+            "UPDATE accesskeys SET name = coalesce($2, name), detail = coalesce($3, detail), tm_expire = coalesce($4, tm_expire), \
+             tm_update = $5, scope = coalesce($7, scope) WHERE id = $1 AND tm_delete = $6",
         )
         .bind(id.hyphenated().to_string())
         .bind(change.name)
@@ -263,7 +263,7 @@ impl Store {
     /// Deletes an access key at once; changes nothing when it is deleted already. `None` when there
     /// is no such one.
     pub async fn delete_accesskey(&self, id: Uuid, now: Timestamp) -> Result<Option<Accesskey>, StoreError> {
-        sqlx::query("UPDATE accesskeys SET tm_delete = ?2, tm_update = ?2 WHERE id = ?1 AND tm_delete = ?3")
+        query("UPDATE accesskeys SET tm_delete = $2, tm_update = $2 WHERE id = $1 AND tm_delete = $3")
             .bind(id.hyphenated().to_string())
             .bind(now.as_micros())
             .bind(Timestamp::NEVER.as_micros())
@@ -288,8 +288,8 @@ impl Store {
         }
         // Read before the row: a change in between makes what is cached below void.
         let generation = self.inner.keys_generation.load(Ordering::SeqCst);
-        let row = sqlx::query(
-            "SELECT id, customer_id, scope, tm_expire FROM accesskeys WHERE token_sha256 = ?1 AND tm_delete = ?2",
+        let row = query(
+            "SELECT id, customer_id, scope, tm_expire FROM accesskeys WHERE token_sha256 = $1 AND tm_delete = $2",
         )
         .bind(digest.as_slice())
         .bind(Timestamp::NEVER.as_micros())
@@ -310,7 +310,7 @@ impl Store {
     }
 }
 
-fn from_row(row: &SqliteRow) -> Result<Accesskey, StoreError> {
+fn from_row(row: &Row) -> Result<Accesskey, StoreError> {
     Ok(Accesskey {
         id: uuid_column(row, "id")?,
         customer_id: CustomerId(uuid_column(row, "customer_id")?),
@@ -327,7 +327,7 @@ fn from_row(row: &SqliteRow) -> Result<Accesskey, StoreError> {
 }
 
 /// A scope stored as its word.
-fn scope_column(row: &SqliteRow) -> Result<Scope, StoreError> {
+fn scope_column(row: &Row) -> Result<Scope, StoreError> {
     match row.try_get("scope")? {
         "read" => Ok(Scope::Read),
         "manage" => Ok(Scope::Manage),
@@ -337,16 +337,16 @@ fn scope_column(row: &SqliteRow) -> Result<Scope, StoreError> {
 
 /// Stores a key that is known already.
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: Uuid,
     token: String,
     new: NewAccesskey,
     now: Timestamp,
 ) -> Result<Accesskey, StoreError> {
     let token_prefix: String = token.chars().take(SHOWN_CHARACTERS).collect();
-    sqlx::query(
+    query(
         "INSERT INTO accesskeys (id, customer_id, name, detail, token_prefix, token_sha256, tm_expire, tm_create, tm_update, \
-         tm_delete, scope) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)",
+         tm_delete, scope) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)",
     )
     .bind(id.hyphenated().to_string())
     .bind(new.customer.to_string())

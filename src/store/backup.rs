@@ -5,7 +5,8 @@ use std::path::Path;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, query};
 
-use super::{BUSY_TIMEOUT, DATABASE_FILE, StoreError};
+use super::StoreError;
+use super::sqlite::{BUSY_TIMEOUT, DATABASE_FILE};
 
 /// Copies the database in `data_dir` to the new file `to`. Writers are not held up.
 pub async fn copy_database(data_dir: &Path, to: &Path) -> Result<(), StoreError> {

@@ -1,9 +1,8 @@
 //! The first start: a customer, an access key and an admin key, so that there is someone to be.
 
-use sqlx::Row as _;
-
 use super::accesskey::{NewAccesskey, Scope, is_access_key, key_digest, random_key};
 use super::customer::{NewCustomer, uuid_column};
+use super::query::query;
 use super::{Store, StoreError};
 use crate::id::CustomerId;
 use crate::rng::Rng;
@@ -135,7 +134,7 @@ impl Store {
             return Ok(());
         }
         let never = Timestamp::NEVER.as_micros();
-        sqlx::query("UPDATE accesskeys SET tm_delete = ?2, tm_update = ?2 WHERE customer_id = ?1 AND detail = ?3 AND tm_delete = ?4")
+        query("UPDATE accesskeys SET tm_delete = $2, tm_update = $2 WHERE customer_id = $1 AND detail = $3 AND tm_delete = $4")
             .bind(customer.to_string())
             .bind(now.as_micros())
             .bind(FIXED_DETAIL)
@@ -143,9 +142,9 @@ impl Store {
             .execute(&self.inner.writer)
             .await?;
         // A key that was deleted comes back when it is fixed again: digests are unique.
-        let returned = sqlx::query(
-            "UPDATE accesskeys SET tm_delete = ?2, tm_update = ?3, tm_expire = ?2, customer_id = ?4, detail = ?5, scope = 'manage' \
-             WHERE token_sha256 = ?1 RETURNING id",
+        let returned = query(
+            "UPDATE accesskeys SET tm_delete = $2, tm_update = $3, tm_expire = $2, customer_id = $4, detail = $5, scope = 'manage' \
+             WHERE token_sha256 = $1 RETURNING id",
         )
         .bind(digest.to_vec())
         .bind(never)
@@ -172,7 +171,7 @@ impl Store {
     }
 
     async fn has_accesskeys(&self, customer: CustomerId) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM accesskeys WHERE customer_id = ?1 LIMIT 1")
+        let row = query("SELECT 1 FROM accesskeys WHERE customer_id = $1 LIMIT 1")
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -180,7 +179,7 @@ impl Store {
     }
 
     async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let row = sqlx::query("SELECT value FROM settings WHERE name = ?1")
+        let row = query("SELECT value FROM settings WHERE name = $1")
             .bind(name)
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -188,7 +187,7 @@ impl Store {
     }
 
     async fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+        query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
             .bind(name)
             .bind(value)
             .execute(&self.inner.writer)

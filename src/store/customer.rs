@@ -3,11 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::page::{Cursor, Page};
+use super::query::{Row, query};
 use super::{Store, StoreError};
 use crate::id::CustomerId;
 use crate::time::Timestamp;
@@ -81,9 +80,9 @@ impl Store {
         new: NewCustomer,
         now: Timestamp,
     ) -> Result<Customer, StoreError> {
-        sqlx::query(
+        query(
             "INSERT INTO customers (id, name, detail, webhook_uri, webhook_method, webhook_secret, tm_create, tm_update, tm_delete, email) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
         )
         .bind(id.to_string())
         .bind(&new.name)
@@ -112,7 +111,7 @@ impl Store {
 
     /// A customer, deleted or not.
     pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
-        let row = sqlx::query("SELECT * FROM customers WHERE id = ?1")
+        let row = query("SELECT * FROM customers WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -122,9 +121,9 @@ impl Store {
     /// A page of the customers that are not deleted, newest first.
     pub async fn customers(&self, after: Option<Cursor>, size: u32) -> Result<Page<Customer>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
-        let rows = sqlx::query(
-            "SELECT * FROM customers WHERE tm_delete = ?1 AND (tm_create, id) < (?2, ?3) \
-             ORDER BY tm_create DESC, id DESC LIMIT ?4",
+        let rows = query(
+            "SELECT * FROM customers WHERE tm_delete = $1 AND (tm_create, id) < ($2, $3) \
+             ORDER BY tm_create DESC, id DESC LIMIT $4",
         )
         .bind(Timestamp::NEVER.as_micros())
         .bind(before)
@@ -143,10 +142,10 @@ impl Store {
         change: CustomerChange,
         now: Timestamp,
     ) -> Result<Option<Customer>, StoreError> {
-        sqlx::query(
-            "UPDATE customers SET name = coalesce(?2, name), detail = coalesce(?3, detail), tm_update = ?4, \
-             webhook_uri = coalesce(?6, webhook_uri), webhook_method = coalesce(?7, webhook_method), \
-             webhook_secret = coalesce(?8, webhook_secret), email = coalesce(?9, email) WHERE id = ?1 AND tm_delete = ?5",
+        query(
+            "UPDATE customers SET name = coalesce($2, name), detail = coalesce($3, detail), tm_update = $4, \
+             webhook_uri = coalesce($6, webhook_uri), webhook_method = coalesce($7, webhook_method), \
+             webhook_secret = coalesce($8, webhook_secret), email = coalesce($9, email) WHERE id = $1 AND tm_delete = $5",
         )
         .bind(id.to_string())
         .bind(change.name)
@@ -171,10 +170,10 @@ impl Store {
     ) -> Result<Option<Customer>, StoreError> {
         let mut batch = self.begin().await?;
         for sql in [
-            "UPDATE customers SET tm_delete = ?2, tm_update = ?2 WHERE id = ?1 AND tm_delete = ?3",
-            "UPDATE accesskeys SET tm_delete = ?2, tm_update = ?2 WHERE customer_id = ?1 AND tm_delete = ?3",
+            "UPDATE customers SET tm_delete = $2, tm_update = $2 WHERE id = $1 AND tm_delete = $3",
+            "UPDATE accesskeys SET tm_delete = $2, tm_update = $2 WHERE customer_id = $1 AND tm_delete = $3",
         ] {
-            sqlx::query(sql)
+            query(sql)
                 .bind(id.to_string())
                 .bind(now.as_micros())
                 .bind(Timestamp::NEVER.as_micros())
@@ -188,12 +187,11 @@ impl Store {
 
     /// Whether this customer has conferences that have not ended.
     pub async fn has_live_conferences(&self, id: CustomerId) -> Result<bool, StoreError> {
-        let row = sqlx::query(
-            "SELECT 1 FROM conferences WHERE customer_id = ?1 AND status <> 'terminated' LIMIT 1",
-        )
-        .bind(id.to_string())
-        .fetch_optional(&self.inner.readers)
-        .await?;
+        let row =
+            query("SELECT 1 FROM conferences WHERE customer_id = $1 AND status <> 'terminated' LIMIT 1")
+                .bind(id.to_string())
+                .fetch_optional(&self.inner.readers)
+                .await?;
         Ok(row.is_some())
     }
 
@@ -205,7 +203,7 @@ impl Store {
     }
 }
 
-fn from_row(row: &SqliteRow) -> Result<Customer, StoreError> {
+fn from_row(row: &Row) -> Result<Customer, StoreError> {
     Ok(Customer {
         id: CustomerId(uuid_column(row, "id")?),
         name: row.try_get("name")?,
@@ -220,12 +218,12 @@ fn from_row(row: &SqliteRow) -> Result<Customer, StoreError> {
 }
 
 /// A UUID stored as text.
-pub(super) fn uuid_column(row: &SqliteRow, column: &'static str) -> Result<Uuid, StoreError> {
+pub(super) fn uuid_column(row: &Row, column: &'static str) -> Result<Uuid, StoreError> {
     let text: &str = row.try_get(column)?;
     Uuid::parse_str(text).map_err(|error| StoreError::Damaged { what: column, why: error.to_string() })
 }
 
 /// A time stored as microseconds.
-pub(super) fn time_column(row: &SqliteRow, column: &'static str) -> Result<Timestamp, StoreError> {
+pub(super) fn time_column(row: &Row, column: &'static str) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_micros(row.try_get(column)?))
 }

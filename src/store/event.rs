@@ -1,11 +1,12 @@
 //! Events as stored: written with the batch they belong to, read in order, trimmed by limits.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, query};
-
 use super::customer::time_column;
+use std::collections::HashSet;
+
+use super::database::Connection;
 use super::feed::Told;
 use super::pending::PendingEvent;
+use super::query::{Row, query, write_rows};
 use super::{Store, StoreError};
 use crate::bridge::event::Event;
 use crate::id::{ConferenceId, CustomerId};
@@ -25,7 +26,7 @@ impl Store {
         after_seq: u64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let rows = query("SELECT type, data, seq, tm_event FROM events WHERE conference_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")
+        let rows = query("SELECT type, data, seq, tm_event FROM events WHERE conference_id = $1 AND seq > $2 ORDER BY seq LIMIT $3")
             .bind(conference.to_string())
             .bind(i64::try_from(after_seq).unwrap_or(i64::MAX))
             .bind(limit)
@@ -38,7 +39,7 @@ impl Store {
                     r#type: row.try_get("type")?,
                     data: serde_json::from_str(data)
                         .map_err(|error| StoreError::Damaged { what: "event", why: error.to_string() })?,
-                    seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+                    seq: row.try_get::<i64>("seq")?.unsigned_abs(),
                     tm_event: time_column(row, "tm_event")?,
                 })
             })
@@ -54,8 +55,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Told>, StoreError> {
         let rows = query(
-            "SELECT type, data, seq, tm_event FROM events WHERE conference_id = ?1 AND customer_id = ?2 AND seq > ?3 \
-             ORDER BY seq LIMIT ?4",
+            "SELECT type, data, seq, tm_event FROM events WHERE conference_id = $1 AND customer_id = $2 AND seq > $3 \
+             ORDER BY seq LIMIT $4",
         )
         .bind(conference.to_string())
         .bind(customer.to_string())
@@ -63,9 +64,9 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.inner.readers)
         .await?;
-        let told = |row: &SqliteRow| {
+        let told = |row: &Row| {
             let (r#type, data): (&str, &str) = (row.try_get("type")?, row.try_get("data")?);
-            let seq = row.try_get::<i64, _>("seq")?.unsigned_abs();
+            let seq = row.try_get::<i64>("seq")?.unsigned_abs();
             let tm_event = time_column(row, "tm_event")?;
             let text =
                 format!("{{\"type\":\"{type}\",\"data\":{data},\"seq\":{seq},\"tm_event\":\"{tm_event}\"}}");
@@ -75,30 +76,43 @@ impl Store {
     }
 }
 
-/// Writes one event within the batch. One that is there already (a retried batch) is left alone.
-/// Returns whether it was new.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    pending: &PendingEvent,
-) -> Result<bool, sqlx::Error> {
-    let done = query(
-        "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-         ON CONFLICT (conference_id, seq) DO NOTHING",
+/// Writes events within the batch. One that is there already (a retried batch) is left alone. Gives those
+/// that were new, in order.
+pub(super) async fn insert<'e>(
+    connection: &mut Connection,
+    events: &'e [PendingEvent],
+) -> Result<Vec<&'e PendingEvent>, sqlx::Error> {
+    let rows = events.iter().map(|pending| {
+        vec![
+            pending.customer.to_string().into(),
+            pending.conference.to_string().into(),
+            signed(pending.event.seq).into(),
+            (&pending.event.r#type).into(),
+            pending.event.tm_event.as_micros().into(),
+            pending.event.data.to_string().into(),
+        ]
+    });
+    let rows = write_rows(
+        connection,
+        "INSERT INTO events (customer_id, conference_id, seq, type, tm_event, data) VALUES",
+        "(?, ?, ?, ?, ?, ?)",
+        "ON CONFLICT (conference_id, seq) DO NOTHING RETURNING conference_id, seq",
+        rows,
     )
-    .bind(pending.customer.to_string())
-    .bind(pending.conference.to_string())
-    .bind(signed(pending.event.seq))
-    .bind(&pending.event.r#type)
-    .bind(pending.event.tm_event.as_micros())
-    .bind(pending.event.data.to_string())
-    .execute(connection)
     .await?;
-    Ok(done.rows_affected() > 0)
+    let mut new = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        new.insert((row.try_get::<&str>("conference_id")?.to_owned(), row.try_get::<i64>("seq")?));
+    }
+    // Taken out, so that one that was given twice is new once.
+    let is_new =
+        |pending: &&PendingEvent| new.remove(&(pending.conference.to_string(), signed(pending.event.seq)));
+    Ok(events.iter().filter(is_new).collect())
 }
 
 /// Deletes what the limits do not allow to keep, after these events were written. Returns how many.
 pub(super) async fn trim(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     written: &[PendingEvent],
     total_max: u64,
 ) -> Result<u64, sqlx::Error> {
@@ -106,21 +120,21 @@ pub(super) async fn trim(
     for pending in written {
         let seq = pending.event.seq;
         if seq > EVENTS_PER_CONFERENCE_MAX && seq.is_multiple_of(TRIM_EVERY) {
-            let done = query("DELETE FROM events WHERE conference_id = ?1 AND seq <= ?2")
+            let done = query("DELETE FROM events WHERE conference_id = $1 AND seq <= $2")
                 .bind(pending.conference.to_string())
                 .bind(signed(seq - EVENTS_PER_CONFERENCE_MAX))
                 .execute(&mut *connection)
                 .await?;
-            trimmed += done.rows_affected();
+            trimmed += done;
         }
     }
     if !written.is_empty() {
         // Positions have gaps at most where the limit above deleted: never more than the total stay.
-        let done = query("DELETE FROM events WHERE position <= (SELECT max(position) FROM events) - ?1")
+        let done = query("DELETE FROM events WHERE position <= (SELECT max(position) FROM events) - $1")
             .bind(signed(total_max))
             .execute(connection)
             .await?;
-        trimmed += done.rows_affected();
+        trimmed += done;
     }
     Ok(trimmed)
 }

@@ -1,10 +1,9 @@
 //! Flows and activeflows as stored: written with the batch they belong to, read by id and by the
 //! page, trimmed by a limit.
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
-
+use super::database::Connection;
 use super::page::{Cursor, Page};
+use super::query::query;
 use super::read::body;
 use super::writer::encode;
 use super::{Store, StoreError};
@@ -44,7 +43,7 @@ impl Store {
 
     /// A flow of this customer, deleted or not.
     pub async fn flow(&self, customer: CustomerId, id: FlowId) -> Result<Option<Flow>, StoreError> {
-        let row = query("SELECT body FROM flows WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM flows WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -61,8 +60,8 @@ impl Store {
     ) -> Result<Page<Flow>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT body FROM flows WHERE customer_id = ?1 AND deleted = 0 AND (tm_create, id) < (?2, ?3) \
-             ORDER BY tm_create DESC, id DESC LIMIT ?4",
+            "SELECT body FROM flows WHERE customer_id = $1 AND deleted = 0 AND (tm_create, id) < ($2, $3) \
+             ORDER BY tm_create DESC, id DESC LIMIT $4",
         )
         .bind(customer.to_string())
         .bind(before)
@@ -80,7 +79,7 @@ impl Store {
         customer: CustomerId,
         id: ActiveflowId,
     ) -> Result<Option<Activeflow>, StoreError> {
-        let row = query("SELECT body FROM activeflows WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM activeflows WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -101,16 +100,16 @@ impl Store {
         // Three queries, as each has its own index.
         let sql = match (conference, flow) {
             (Some(_), _) => {
-                "SELECT body FROM activeflows WHERE conference_id = ?2 AND customer_id = ?1 AND (?3 IS NULL OR flow_id = ?3) \
-                 AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6"
+                "SELECT body FROM activeflows WHERE conference_id = $2 AND customer_id = $1 AND ($3 IS NULL OR flow_id = $3) \
+                 AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6"
             }
             (None, Some(_)) => {
-                "SELECT body FROM activeflows WHERE flow_id = ?3 AND customer_id = ?1 AND ?2 IS NULL \
-                 AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6"
+                "SELECT body FROM activeflows WHERE flow_id = $3 AND customer_id = $1 AND $2 IS NULL \
+                 AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6"
             }
             (None, None) => {
-                "SELECT body FROM activeflows WHERE customer_id = ?1 AND ?2 IS NULL AND ?3 IS NULL \
-                 AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6"
+                "SELECT body FROM activeflows WHERE customer_id = $1 AND $2 IS NULL AND $3 IS NULL \
+                 AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6"
             }
         };
         let rows = query(sql)
@@ -128,9 +127,9 @@ impl Store {
 }
 
 /// Writes the newest state of a flow.
-pub(super) async fn upsert_flow(connection: &mut SqliteConnection, flow: &Flow) -> Result<(), sqlx::Error> {
+pub(super) async fn upsert_flow(connection: &mut Connection, flow: &Flow) -> Result<(), sqlx::Error> {
     query(
-        "INSERT INTO flows (id, customer_id, deleted, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO flows (id, customer_id, deleted, tm_create, body) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (id) DO UPDATE SET deleted = excluded.deleted, body = excluded.body",
     )
     .bind(flow.id.to_string())
@@ -145,12 +144,12 @@ pub(super) async fn upsert_flow(connection: &mut SqliteConnection, flow: &Flow) 
 
 /// Writes the newest state of an activeflow.
 pub(super) async fn upsert_activeflow(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     run: &Activeflow,
 ) -> Result<(), sqlx::Error> {
     query(
         "INSERT INTO activeflows (id, customer_id, conference_id, flow_id, running, tm_create, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (id) DO UPDATE SET running = excluded.running, body = excluded.body",
     )
     .bind(run.id.to_string())
@@ -171,16 +170,13 @@ pub(super) fn trims(run: &Activeflow) -> bool {
 }
 
 /// Deletes the oldest activeflows that are over beyond `max`. Returns how many.
-pub(super) async fn trim_activeflows(
-    connection: &mut SqliteConnection,
-    max: u64,
-) -> Result<u64, sqlx::Error> {
+pub(super) async fn trim_activeflows(connection: &mut Connection, max: u64) -> Result<u64, sqlx::Error> {
     let done = query(
         "DELETE FROM activeflows WHERE running = 0 AND (tm_create, id) <= \
-         (SELECT tm_create, id FROM activeflows ORDER BY tm_create DESC, id DESC LIMIT 1 OFFSET ?1)",
+         (SELECT tm_create, id FROM activeflows ORDER BY tm_create DESC, id DESC LIMIT 1 OFFSET $1)",
     )
     .bind(i64::try_from(max).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row as _, query};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::customer::{time_column, uuid_column};
+use super::database::Connection;
 use super::event::signed;
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
+use super::query::{Row, query, write_rows};
 use super::read::{body, damaged};
 use super::{Store, StoreError, count};
 use crate::bridge::event::Event;
@@ -151,6 +151,15 @@ impl Fill {
         OUTBOX_PER_CUSTOMER_MAX.saturating_sub(own).min(OUTBOX_TOTAL_MAX.saturating_sub(total))
     }
 
+    /// Starts anew.
+    fn set(&self, counts: HashMap<CustomerId, u64>) {
+        self.total.store(counts.values().sum(), Ordering::Relaxed);
+        self.by_customer.retain(|customer, _| counts.contains_key(customer));
+        for (customer, rows) in counts {
+            self.by_customer.insert(customer, rows);
+        }
+    }
+
     fn add(&self, customer: CustomerId, by: i64) {
         let moved = |number: u64| number.saturating_add_signed(by);
         let left = {
@@ -206,77 +215,113 @@ impl Moves {
     }
 }
 
-/// Queues an event, in its own transaction, where its customer has a webhook.
+/// Queues events, in their own transaction, where their customer has a webhook.
 pub(super) async fn queue(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     fill: &Fill,
-    pending: &PendingEvent,
+    events: &[&PendingEvent],
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
-    let customer = pending.customer;
-    let wanted = match moves.wanted.get(&customer) {
-        Some(wanted) => *wanted,
-        None => {
-            let row = query("SELECT 1 FROM customers WHERE id = ?1 AND webhook_uri <> ''")
-                .bind(customer.to_string())
-                .fetch_optional(&mut *connection)
-                .await?;
-            moves.wanted.insert(customer, row.is_some());
-            row.is_some()
+    let mut rows = Vec::new();
+    for pending in events {
+        let customer = pending.customer;
+        if !is_wanted(connection, customer, moves).await? {
+            continue;
         }
-    };
-    if !wanted {
-        return Ok(());
+        let text = pending.text();
+        let body = std::str::from_utf8(&text).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let (seq, queued) = (signed(pending.event.seq), pending.event.tm_event);
+        if moves.added(customer) >= fill.room(customer) {
+            let letter = Letter { customer, conference: pending.conference, seq, body };
+            let reason = "not tried: too many undelivered events waited";
+            letter.insert(connection, reason, 0, queued, moves).await?;
+            moves.overflowed += 1;
+            continue;
+        }
+        rows.push(vec![
+            customer.to_string().into(),
+            pending.conference.to_string().into(),
+            seq.into(),
+            queued.as_micros().into(),
+            body.to_owned().into(),
+        ]);
+        moves.add(customer, 1);
+        moves.queued += 1;
     }
-    let text = pending.text();
-    let body = std::str::from_utf8(&text).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
-    let queued = pending.event.tm_event;
-    if moves.added(customer) >= fill.room(customer) {
-        let letter =
-            Letter { customer, conference: pending.conference, seq: signed(pending.event.seq), body };
-        letter.insert(connection, "not tried: too many undelivered events waited", 0, queued, moves).await?;
-        moves.overflowed += 1;
-        return Ok(());
-    }
-    query(
-        "INSERT INTO outbox (customer_id, conference_id, seq, tm_queue, attempts, reason, body) \
-         VALUES (?1, ?2, ?3, ?4, 0, '', ?5)",
-    )
-    .bind(customer.to_string())
-    .bind(pending.conference.to_string())
-    .bind(signed(pending.event.seq))
-    .bind(queued.as_micros())
-    .bind(body)
-    .execute(connection)
-    .await?;
-    moves.add(customer, 1);
-    moves.queued += 1;
+    let head =
+        "INSERT INTO outbox (customer_id, conference_id, seq, tm_queue, attempts, reason, body) VALUES";
+    write_rows(connection, head, "(?, ?, ?, ?, 0, '', ?)", "", rows).await?;
     Ok(())
 }
 
-/// Writes what became of a row.
+/// Whether a customer has a webhook; asked once in a transaction.
+async fn is_wanted(
+    connection: &mut Connection,
+    customer: CustomerId,
+    moves: &mut Moves,
+) -> Result<bool, sqlx::Error> {
+    if let Some(wanted) = moves.wanted.get(&customer) {
+        return Ok(*wanted);
+    }
+    let row = query("SELECT 1 FROM customers WHERE id = $1 AND webhook_uri <> ''")
+        .bind(customer.to_string())
+        .fetch_optional(connection)
+        .await?;
+    moves.wanted.insert(customer, row.is_some());
+    Ok(row.is_some())
+}
+
+/// Writes what became of rows, in order.
 pub(super) async fn apply(
-    connection: &mut SqliteConnection,
-    change: &OutboxChange,
+    connection: &mut Connection,
+    changes: &[OutboxChange],
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
-    match change {
-        OutboxChange::Gone { customer, position } => {
-            let done =
-                query("DELETE FROM outbox WHERE position = ?1").bind(position).execute(connection).await?;
-            moves.add(*customer, -signed(done.rows_affected()));
+    let is_gone = |change: &OutboxChange| matches!(change, OutboxChange::Gone { .. });
+    // Nearly all of them are gone: those in a row go together.
+    for run in changes.chunk_by(|one, next| is_gone(one) && is_gone(next)) {
+        match &run[0] {
+            OutboxChange::Gone { .. } => remove(connection, run, moves).await?,
+            OutboxChange::Failed { position, attempts, reason } => {
+                let reason: String = reason.chars().take(REASON_MAX).collect();
+                query("UPDATE outbox SET attempts = $2, reason = $3 WHERE position = $1")
+                    .bind(*position)
+                    .bind(*attempts)
+                    .bind(reason)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            OutboxChange::Dead { customer, position, at } => {
+                bury(connection, *customer, *position, *at, moves).await?
+            }
         }
-        OutboxChange::Failed { position, attempts, reason } => {
-            let reason: String = reason.chars().take(REASON_MAX).collect();
-            query("UPDATE outbox SET attempts = ?2, reason = ?3 WHERE position = ?1")
-                .bind(position)
-                .bind(attempts)
-                .bind(reason)
-                .execute(connection)
-                .await?;
-        }
-        OutboxChange::Dead { customer, position, at } => {
-            bury(connection, *customer, *position, *at, moves).await?
+    }
+    Ok(())
+}
+
+/// Deletes the rows that are gone.
+async fn remove(
+    connection: &mut Connection,
+    gone: &[OutboxChange],
+    moves: &mut Moves,
+) -> Result<(), sqlx::Error> {
+    let positions = gone.iter().filter_map(|change| match change {
+        OutboxChange::Gone { customer, position } => Some((*customer, *position)),
+        _ => None,
+    });
+    let mut owners: HashMap<i64, CustomerId> =
+        positions.clone().map(|(customer, position)| (position, customer)).collect();
+    let rows = write_rows(
+        connection,
+        "DELETE FROM outbox WHERE position IN (",
+        "?",
+        ") RETURNING position",
+        positions.map(|(_, position)| vec![position.into()]),
+    )
+    .await?;
+    for row in rows {
+        if let Some(customer) = owners.remove(&row.try_get::<i64>("position")?) {
+            moves.add(customer, -1);
         }
     }
     Ok(())
@@ -284,22 +329,22 @@ pub(super) async fn apply(
 
 /// Makes a dead letter of a row.
 async fn bury(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     customer: CustomerId,
     position: i64,
     at: Timestamp,
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
     let row =
-        query("DELETE FROM outbox WHERE position = ?1 RETURNING conference_id, seq, attempts, reason, body")
+        query("DELETE FROM outbox WHERE position = $1 RETURNING conference_id, seq, attempts, reason, body")
             .bind(position)
             .fetch_optional(&mut *connection)
             .await?;
     let Some(row) = row else { return Ok(()) };
     let conference: &str = row.try_get("conference_id")?;
     let conference = conference.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    let attempts: u32 = row.try_get("attempts")?;
-    let reason = match row.try_get::<&str, _>("reason")? {
+    let attempts: u32 = row.number("attempts")?;
+    let reason = match row.try_get::<&str>("reason")? {
         "" => "not tried: deliveries to the webhook failed until it was too old",
         reason => reason,
     };
@@ -321,15 +366,15 @@ struct Letter<'a> {
 impl Letter<'_> {
     async fn insert(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         reason: &str,
         attempts: u32,
         at: Timestamp,
         moves: &mut Moves,
     ) -> Result<(), sqlx::Error> {
-        let done = query(
+        let row = query(
             "INSERT INTO webhook_failures (id, customer_id, conference_id, seq, attempts, reason, body, tm_create) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING RETURNING position",
         )
         .bind(failure_id(self.conference, self.seq).hyphenated().to_string())
         .bind(self.customer.to_string())
@@ -339,10 +384,10 @@ impl Letter<'_> {
         .bind(reason)
         .bind(self.body)
         .bind(at.as_micros())
-        .execute(&mut *connection)
+        .fetch_optional(&mut *connection)
         .await?;
-        let position = done.last_insert_rowid();
-        if position % TRIM_EVERY == 0 {
+        let position = row.map(|row| row.try_get::<i64>("position")).transpose()?;
+        if position.is_some_and(|position| position % TRIM_EVERY == 0) {
             moves.failures_trimmed +=
                 trim_failures(connection, self.customer, FAILURES_PER_CUSTOMER_MAX, FAILURES_TOTAL_MAX)
                     .await?;
@@ -353,14 +398,14 @@ impl Letter<'_> {
 
 /// Deletes dead letters beyond the limits, the oldest first. Returns how many.
 async fn trim_failures(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     customer: CustomerId,
     per_customer_max: u64,
     total_max: u64,
 ) -> Result<u64, sqlx::Error> {
     let own = query(
-        "DELETE FROM webhook_failures WHERE customer_id = ?1 AND (tm_create, id) <= \
-         (SELECT tm_create, id FROM webhook_failures WHERE customer_id = ?1 ORDER BY tm_create DESC, id DESC LIMIT 1 OFFSET ?2)",
+        "DELETE FROM webhook_failures WHERE customer_id = $1 AND (tm_create, id) <= \
+         (SELECT tm_create, id FROM webhook_failures WHERE customer_id = $1 ORDER BY tm_create DESC, id DESC LIMIT 1 OFFSET $2)",
     )
     .bind(customer.to_string())
     .bind(signed(per_customer_max))
@@ -368,12 +413,12 @@ async fn trim_failures(
     .await?;
     // Positions have gaps at most where rows were deleted: never more than the total stay.
     let all = query(
-        "DELETE FROM webhook_failures WHERE position <= (SELECT max(position) FROM webhook_failures) - ?1",
+        "DELETE FROM webhook_failures WHERE position <= (SELECT max(position) FROM webhook_failures) - $1",
     )
     .bind(signed(total_max))
     .execute(connection)
     .await?;
-    Ok(own.rows_affected() + all.rows_affected())
+    Ok(own + all)
 }
 
 /// The id of the dead letter of an event: by chance as far as anyone can tell, and yet always the same.
@@ -396,27 +441,31 @@ impl Store {
         self.inner.fill.total()
     }
 
-    /// Counts the rows that are there at the start.
-    pub(super) async fn load_outbox(&self) -> Result<(), StoreError> {
+    /// Counts the rows that are there: at the start, and whenever the counts may be wrong.
+    pub(super) async fn load_outbox(&self) -> Result<(), sqlx::Error> {
         let rows = query("SELECT customer_id, count(*) AS rows FROM outbox GROUP BY customer_id")
             .fetch_all(&self.inner.readers)
             .await?;
+        let mut counts = HashMap::new();
         for row in rows {
-            self.inner.fill.add(CustomerId(uuid_column(&row, "customer_id")?), row.try_get("rows")?);
+            let customer: &str = row.try_get("customer_id")?;
+            let customer = customer.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            counts.insert(customer, row.number("rows")?);
         }
+        self.inner.fill.set(counts);
         Ok(())
     }
 
     /// Up to `limit` rows that came into the outbox after this position, in order.
     pub async fn outbox_arrivals(&self, after: i64, limit: u32) -> Result<Vec<Arrival>, StoreError> {
         let rows = query(
-            "SELECT position, customer_id, conference_id, tm_queue FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2",
+            "SELECT position, customer_id, conference_id, tm_queue FROM outbox WHERE position > $1 ORDER BY position LIMIT $2",
         )
         .bind(after)
         .bind(limit)
         .fetch_all(&self.inner.readers)
         .await?;
-        let arrival = |row: &SqliteRow| {
+        let arrival = |row: &Row| {
             Ok(Arrival {
                 position: row.try_get("position")?,
                 customer: CustomerId(uuid_column(row, "customer_id")?),
@@ -435,20 +484,20 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let rows = query(
-            "SELECT position, body, tm_queue, attempts FROM outbox WHERE conference_id = ?1 AND position > ?2 \
-             ORDER BY position LIMIT ?3",
+            "SELECT position, body, tm_queue, attempts FROM outbox WHERE conference_id = $1 AND position > $2 \
+             ORDER BY position LIMIT $3",
         )
         .bind(conference.to_string())
         .bind(after)
         .bind(limit)
         .fetch_all(&self.inner.readers)
         .await?;
-        let outbox_row = |row: &SqliteRow| {
+        let outbox_row = |row: &Row| {
             Ok(OutboxRow {
                 position: row.try_get("position")?,
                 body: row.try_get("body")?,
                 queued: time_column(row, "tm_queue")?,
-                attempts: row.try_get("attempts")?,
+                attempts: row.number("attempts")?,
             })
         };
         rows.iter().map(outbox_row).collect()
@@ -457,7 +506,7 @@ impl Store {
     /// Where a customer's events go; `None` when nowhere.
     pub async fn webhook_of(&self, customer: CustomerId) -> Result<Option<Webhook>, StoreError> {
         let row = query(
-            "SELECT webhook_uri, webhook_method, webhook_secret FROM customers WHERE id = ?1 AND webhook_uri <> ''",
+            "SELECT webhook_uri, webhook_method, webhook_secret FROM customers WHERE id = $1 AND webhook_uri <> ''",
         )
         .bind(customer.to_string())
         .fetch_optional(&self.inner.readers)
@@ -484,8 +533,8 @@ impl Store {
     ) -> Result<Page<WebhookFailure>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT * FROM webhook_failures WHERE customer_id = ?1 AND (?2 IS NULL OR conference_id = ?2) \
-             AND (tm_create, id) < (?3, ?4) ORDER BY tm_create DESC, id DESC LIMIT ?5",
+            "SELECT * FROM webhook_failures WHERE customer_id = $1 AND ($2 IS NULL OR conference_id = $2) \
+             AND (tm_create, id) < ($3, $4) ORDER BY tm_create DESC, id DESC LIMIT $5",
         )
         .bind(customer.to_string())
         .bind(conference.map(|id| id.to_string()))
@@ -510,7 +559,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<WebhookFailure>, StoreError> {
         let mut batch = self.begin().await?;
-        let row = query("DELETE FROM webhook_failures WHERE id = ?1 AND customer_id = ?2 RETURNING *")
+        let row = query("DELETE FROM webhook_failures WHERE id = $1 AND customer_id = $2 RETURNING *")
             .bind(id.hyphenated().to_string())
             .bind(customer.to_string())
             .fetch_optional(&mut *batch)
@@ -519,7 +568,7 @@ impl Store {
         let failure = failure(&row)?;
         let mut moves = Moves::default();
         requeue(&mut batch, customer, &row, now, &mut moves).await?;
-        batch.commit().await?;
+        let _held = batch.commit().await?;
         moves.committed(self);
         Ok(Some(failure))
     }
@@ -531,7 +580,7 @@ impl Store {
         let mut batch = self.begin().await?;
         // The oldest of a conference first: what stays behind is never older than what goes.
         let rows = query(
-            "SELECT * FROM webhook_failures WHERE customer_id = ?1 ORDER BY conference_id, seq LIMIT ?2",
+            "SELECT * FROM webhook_failures WHERE customer_id = $1 ORDER BY conference_id, seq LIMIT $2",
         )
         .bind(customer.to_string())
         .bind(signed(room))
@@ -540,12 +589,12 @@ impl Store {
         let mut moves = Moves::default();
         for row in &rows {
             requeue(&mut batch, customer, row, now, &mut moves).await?;
-            query("DELETE FROM webhook_failures WHERE position = ?1")
-                .bind(row.try_get::<i64, _>("position")?)
+            query("DELETE FROM webhook_failures WHERE position = $1")
+                .bind(row.try_get::<i64>("position")?)
                 .execute(&mut *batch)
                 .await?;
         }
-        batch.commit().await?;
+        let _held = batch.commit().await?;
         moves.committed(self);
         Ok(rows.len() as u64)
     }
@@ -553,21 +602,21 @@ impl Store {
 
 /// Puts the event of a dead letter's row behind what waits in the outbox.
 async fn requeue(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     customer: CustomerId,
-    row: &SqliteRow,
+    row: &Row,
     now: Timestamp,
     moves: &mut Moves,
 ) -> Result<(), sqlx::Error> {
     query(
         "INSERT INTO outbox (customer_id, conference_id, seq, tm_queue, attempts, reason, body) \
-         VALUES (?1, ?2, ?3, ?4, 0, '', ?5)",
+         VALUES ($1, $2, $3, $4, 0, '', $5)",
     )
     .bind(customer.to_string())
-    .bind(row.try_get::<&str, _>("conference_id")?)
-    .bind(row.try_get::<i64, _>("seq")?)
+    .bind(row.try_get::<&str>("conference_id")?)
+    .bind(row.try_get::<i64>("seq")?)
     .bind(now.as_micros())
-    .bind(row.try_get::<&str, _>("body")?)
+    .bind(row.try_get::<&str>("body")?)
     .execute(connection)
     .await?;
     moves.add(customer, 1);
@@ -575,7 +624,7 @@ async fn requeue(
     Ok(())
 }
 
-fn failure(row: &SqliteRow) -> Result<WebhookFailure, StoreError> {
+fn failure(row: &Row) -> Result<WebhookFailure, StoreError> {
     let event: Event = body(row, "webhook failure")?;
     let event = serde_json::to_value(event).map_err(|error| damaged("webhook failure", &error))?;
     Ok(WebhookFailure {
@@ -583,7 +632,7 @@ fn failure(row: &SqliteRow) -> Result<WebhookFailure, StoreError> {
         customer_id: CustomerId(uuid_column(row, "customer_id")?),
         conference_id: ConferenceId(uuid_column(row, "conference_id")?),
         event,
-        attempts: row.try_get("attempts")?,
+        attempts: row.number("attempts")?,
         reason: row.try_get("reason")?,
         tm_create: time_column(row, "tm_create")?,
     })

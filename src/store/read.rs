@@ -2,11 +2,10 @@
 //! one change the store makes by itself: deleting a conference that has ended.
 
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, query};
 
 use super::page::{Cursor, Page};
 use super::pending::PendingEvent;
+use super::query::{Row, query};
 use super::{Store, StoreError, event, outbox, writer};
 use crate::bridge::ENDED_HASHES_MAX;
 use crate::bridge::event::{ConferenceRecord, Event};
@@ -68,7 +67,7 @@ impl Store {
     pub(super) async fn ended_with_hash(&self, max: usize) -> Result<Vec<ConferenceRecord>, StoreError> {
         let rows = query(
             "SELECT event_seq, body FROM conference_records WHERE status = 'terminated' AND deleted = 0 \
-             AND json_extract(body, '$.direct_hash') <> '' ORDER BY json_extract(body, '$.tm_end') DESC LIMIT ?1",
+             AND json_extract(body, '$.direct_hash') <> '' ORDER BY json_extract(body, '$.tm_end') DESC LIMIT $1",
         )
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch_all(&self.inner.readers)
@@ -82,7 +81,7 @@ impl Store {
         customer: CustomerId,
         id: ConferenceId,
     ) -> Result<Option<Conference>, StoreError> {
-        let row = query("SELECT body FROM conferences WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM conferences WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -92,7 +91,7 @@ impl Store {
 
     /// Whether any customer has or had a conference with this id.
     pub async fn is_conference_id_taken(&self, id: ConferenceId) -> Result<bool, StoreError> {
-        let row = query("SELECT 1 FROM conferences WHERE id = ?1")
+        let row = query("SELECT 1 FROM conferences WHERE id = $1")
             .bind(id.to_string())
             .fetch_optional(&self.inner.readers)
             .await?;
@@ -110,8 +109,8 @@ impl Store {
     ) -> Result<Page<Conference>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT body FROM conferences WHERE customer_id = ?1 AND deleted = 0 AND (?2 IS NULL OR type = ?2) \
-             AND (?3 IS NULL OR status = ?3) AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6",
+            "SELECT body FROM conferences WHERE customer_id = $1 AND deleted = 0 AND ($2 IS NULL OR type = $2) \
+             AND ($3 IS NULL OR status = $3) AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6",
         )
         .bind(customer.to_string())
         .bind(r#type.map(conference_type))
@@ -131,7 +130,7 @@ impl Store {
         customer: CustomerId,
         id: ConferencecallId,
     ) -> Result<Option<Conferencecall>, StoreError> {
-        let row = query("SELECT body FROM conferencecalls WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM conferencecalls WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -150,11 +149,11 @@ impl Store {
     ) -> Result<Page<Conferencecall>, StoreError> {
         // Two queries, as each has its own index.
         let sql = if conference.is_some() {
-            "SELECT body FROM conferencecalls WHERE conference_id = ?2 AND customer_id = ?1 AND (?3 IS NULL OR status = ?3) \
-             AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6"
+            "SELECT body FROM conferencecalls WHERE conference_id = $2 AND customer_id = $1 AND ($3 IS NULL OR status = $3) \
+             AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6"
         } else {
-            "SELECT body FROM conferencecalls WHERE customer_id = ?1 AND ?2 IS NULL AND (?3 IS NULL OR status = ?3) \
-             AND (tm_create, id) < (?4, ?5) ORDER BY tm_create DESC, id DESC LIMIT ?6"
+            "SELECT body FROM conferencecalls WHERE customer_id = $1 AND $2 IS NULL AND ($3 IS NULL OR status = $3) \
+             AND (tm_create, id) < ($4, $5) ORDER BY tm_create DESC, id DESC LIMIT $6"
         };
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(sql)
@@ -179,7 +178,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Ended, StoreError> {
         let mut batch = self.begin().await?;
-        let row = query("SELECT event_seq, body FROM conference_records WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT event_seq, body FROM conference_records WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&mut *batch)
@@ -196,39 +195,38 @@ impl Store {
         record.conference.tm_update = now;
         record.conference.direct_hash.clear();
         record.event_seq += 1;
-        writer::upsert_conference(&mut batch, &record).await?;
+        writer::upsert_conferences(&mut batch, [&record]).await?;
         let data = serde_json::to_value(&record.conference).map_err(|error| damaged("conference", &error))?;
         let event =
             Event { r#type: "conference_deleted".to_owned(), data, seq: record.event_seq, tm_event: now };
         let pending = PendingEvent::new(customer, id, Box::new(event));
         let mut moves = outbox::Moves::default();
-        if event::insert(&mut batch, &pending).await? {
-            outbox::queue(&mut batch, &self.inner.fill, &pending, &mut moves).await?;
-        }
-        batch.commit().await?;
+        let new = event::insert(&mut batch, std::slice::from_ref(&pending)).await?;
+        outbox::queue(&mut batch, &self.inner.fill, &new, &mut moves).await?;
+        let _held = batch.commit().await?;
         moves.committed(self);
         self.inner.feed.tell(&pending);
         Ok(Ended::Deleted(Box::new(record.conference)))
     }
 }
 
-fn conference(row: &SqliteRow) -> Result<Conference, StoreError> {
+fn conference(row: &Row) -> Result<Conference, StoreError> {
     body(row, "conference")
 }
 
-fn record(row: &SqliteRow) -> Result<ConferenceRecord, StoreError> {
+fn record(row: &Row) -> Result<ConferenceRecord, StoreError> {
     Ok(ConferenceRecord {
         conference: conference(row)?,
-        event_seq: row.try_get::<i64, _>("event_seq")?.unsigned_abs(),
+        event_seq: row.try_get::<i64>("event_seq")?.unsigned_abs(),
     })
 }
 
-fn conferencecall(row: &SqliteRow) -> Result<Conferencecall, StoreError> {
+fn conferencecall(row: &Row) -> Result<Conferencecall, StoreError> {
     body(row, "conferencecall")
 }
 
 /// The resource in a row's `body`; `what` names it in the error.
-pub(super) fn body<T: DeserializeOwned>(row: &SqliteRow, what: &'static str) -> Result<T, StoreError> {
+pub(super) fn body<T: DeserializeOwned>(row: &Row, what: &'static str) -> Result<T, StoreError> {
     serde_json::from_str(row.try_get("body")?).map_err(|error| damaged(what, &error))
 }
 

@@ -1,10 +1,9 @@
 //! Recordings as stored: written with the batch they belong to, read by id and by the page, deleted
 //! by their owner or by retention.
 
-use sqlx::query;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-
+use super::database::Connection;
 use super::page::{Cursor, Page};
+use super::query::{Row, query};
 use super::read::body;
 use super::{Store, StoreError, writer};
 use crate::bridge::resource::{Recording, RecordingStatus};
@@ -29,7 +28,7 @@ impl Store {
         customer: CustomerId,
         id: RecordingId,
     ) -> Result<Option<Recording>, StoreError> {
-        let row = query("SELECT body FROM recordings WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM recordings WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -47,8 +46,8 @@ impl Store {
     ) -> Result<Page<Recording>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT body FROM recordings WHERE customer_id = ?1 AND deleted = 0 AND (?2 IS NULL OR conference_id = ?2) \
-             AND (tm_create, id) < (?3, ?4) ORDER BY tm_create DESC, id DESC LIMIT ?5",
+            "SELECT body FROM recordings WHERE customer_id = $1 AND deleted = 0 AND ($2 IS NULL OR conference_id = $2) \
+             AND (tm_create, id) < ($3, $4) ORDER BY tm_create DESC, id DESC LIMIT $5",
         )
         .bind(customer.to_string())
         .bind(conference.map(|id| id.to_string()))
@@ -77,7 +76,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<EndedRecording, StoreError> {
         let mut batch = self.begin().await?;
-        let row = query("SELECT body FROM recordings WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM recordings WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&mut *batch)
@@ -93,7 +92,7 @@ impl Store {
         recording.tm_delete = now;
         recording.tm_update = now;
         upsert(&mut batch, &recording).await?;
-        query("UPDATE recording_files SET state = 'going', attempts = 0, failure = '', tm_next = 0 WHERE recording_id = ?1")
+        query("UPDATE recording_files SET state = 'going', attempts = 0, failure = '', tm_next = 0 WHERE recording_id = $1")
             .bind(id.to_string())
             .execute(&mut *batch)
             .await?;
@@ -112,8 +111,8 @@ impl Store {
     ) -> Result<Vec<Recording>, StoreError> {
         let rows = query(
             "SELECT body FROM (SELECT body, tm_create, id, status, \
-             SUM(size_bytes) OVER (ORDER BY tm_create DESC, id DESC) AS total FROM recordings WHERE deleted = 0) \
-             WHERE status = 'ended' AND (tm_create < ?1 OR total > ?2) ORDER BY tm_create, id LIMIT ?3",
+             SUM(size_bytes) OVER (ORDER BY tm_create DESC, id DESC) AS total FROM recordings WHERE deleted = 0) AS kept \
+             WHERE status = 'ended' AND (tm_create < $1 OR total > $2) ORDER BY tm_create, id LIMIT $3",
         )
         .bind(before.as_micros())
         .bind(i64::try_from(bytes_max).unwrap_or(i64::MAX))
@@ -125,13 +124,10 @@ impl Store {
 }
 
 /// Writes the newest state of a recording.
-pub(super) async fn upsert(
-    connection: &mut SqliteConnection,
-    recording: &Recording,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn upsert(connection: &mut Connection, recording: &Recording) -> Result<(), sqlx::Error> {
     query(
         "INSERT INTO recordings (id, customer_id, conference_id, status, deleted, size_bytes, tm_create, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET status = excluded.status, \
          deleted = excluded.deleted, size_bytes = excluded.size_bytes, body = excluded.body",
     )
     .bind(recording.id.to_string())
@@ -147,7 +143,7 @@ pub(super) async fn upsert(
     Ok(())
 }
 
-fn recording(row: &SqliteRow) -> Result<Recording, StoreError> {
+fn recording(row: &Row) -> Result<Recording, StoreError> {
     body(row, "recording")
 }
 

@@ -1,11 +1,10 @@
 //! Files of recordings in object storage, as stored: what is to be uploaded, what is there, what is to
 //! go. Whoever moves them asks what is due; all of it outlives the process.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, query};
 use tokio::sync::watch;
 
 use super::event::signed;
+use super::query::{Row, query};
 use super::{Store, StoreError};
 use crate::id::RecordingId;
 use crate::time::Timestamp;
@@ -77,7 +76,7 @@ impl Store {
     /// Recordings that have ended and whose files are not listed yet, up to `limit`.
     pub async fn recordings_to_list(&self, limit: u32) -> Result<Vec<RecordingId>, StoreError> {
         let rows = query(
-            "SELECT id FROM recordings WHERE status = 'ended' AND deleted = 0 AND uploaded = 0 ORDER BY id LIMIT ?1",
+            "SELECT id FROM recordings WHERE status = 'ended' AND deleted = 0 AND uploaded = 0 ORDER BY id LIMIT $1",
         )
         .bind(limit)
         .fetch_all(&self.inner.readers)
@@ -93,14 +92,14 @@ impl Store {
         files: &[(String, String, u64)],
     ) -> Result<(), StoreError> {
         let mut batch = self.begin().await?;
-        let listed = query("UPDATE recordings SET uploaded = 1 WHERE id = ?1 AND deleted = 0")
+        let listed = query("UPDATE recordings SET uploaded = 1 WHERE id = $1 AND deleted = 0")
             .bind(recording.to_string())
             .execute(&mut *batch)
             .await?;
-        for (name, location, bytes) in files.iter().filter(|_| listed.rows_affected() > 0) {
+        for (name, location, bytes) in files.iter().filter(|_| listed > 0) {
             query(
                 "INSERT INTO recording_files (recording_id, name, state, location, size_bytes) \
-                 VALUES (?1, ?2, 'waiting', ?3, ?4) ON CONFLICT (recording_id, name) DO NOTHING",
+                 VALUES ($1, $2, 'waiting', $3, $4) ON CONFLICT (recording_id, name) DO NOTHING",
             )
             .bind(recording.to_string())
             .bind(name)
@@ -116,7 +115,7 @@ impl Store {
     /// Files that are to be uploaded or to go, and due by `now`; the longest due first, up to `limit`.
     pub async fn due_files(&self, now: Timestamp, limit: u32) -> Result<Vec<RecordingFile>, StoreError> {
         let rows = query(
-            "SELECT * FROM recording_files WHERE state <> 'stored' AND tm_next <= ?1 ORDER BY tm_next LIMIT ?2",
+            "SELECT * FROM recording_files WHERE state <> 'stored' AND tm_next <= $1 ORDER BY tm_next LIMIT $2",
         )
         .bind(now.as_micros())
         .bind(limit)
@@ -129,12 +128,13 @@ impl Store {
     pub async fn files_due(&self) -> Result<FilesDue, StoreError> {
         let row = query(
             "SELECT count(*) FILTER (WHERE state = 'waiting') AS uploads, \
-             coalesce(sum(size_bytes) FILTER (WHERE state = 'waiting'), 0) AS upload_bytes, \
+             CAST(coalesce(sum(size_bytes) FILTER (WHERE state = 'waiting'), 0) AS BIGINT) AS upload_bytes, \
              count(*) FILTER (WHERE state = 'going') AS deletions FROM recording_files WHERE state <> 'stored'",
         )
-        .fetch_one(&self.inner.readers)
-        .await?;
-        let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+        .fetch_optional(&self.inner.readers)
+        .await?
+        .ok_or(sqlx::Error::RowNotFound)?;
+        let number = |name: &str| row.try_get::<i64>(name).map(i64::unsigned_abs);
         Ok(FilesDue {
             uploads: number("uploads")?,
             upload_bytes: number("upload_bytes")?,
@@ -144,7 +144,7 @@ impl Store {
 
     /// Every file of a recording that is listed, by name.
     pub async fn recording_files(&self, recording: RecordingId) -> Result<Vec<RecordingFile>, StoreError> {
-        let rows = query("SELECT * FROM recording_files WHERE recording_id = ?1 ORDER BY name")
+        let rows = query("SELECT * FROM recording_files WHERE recording_id = $1 ORDER BY name")
             .bind(recording.to_string())
             .fetch_all(&self.inner.readers)
             .await?;
@@ -154,7 +154,7 @@ impl Store {
     /// A file is about to be uploaded to its `location`, with its `upload_id` if that is in parts.
     pub async fn begin_upload(&self, file: &RecordingFile) -> Result<(), StoreError> {
         query(
-            "UPDATE recording_files SET location = ?3, upload_id = ?4, size_bytes = ?5 WHERE recording_id = ?1 AND name = ?2",
+            "UPDATE recording_files SET location = $3, upload_id = $4, size_bytes = $5 WHERE recording_id = $1 AND name = $2",
         )
         .bind(file.recording.to_string())
         .bind(&file.name)
@@ -170,7 +170,7 @@ impl Store {
     pub async fn file_stored(&self, file: &RecordingFile) -> Result<(), StoreError> {
         query(
             "UPDATE recording_files SET state = CASE state WHEN 'waiting' THEN 'stored' ELSE state END, upload_id = '', \
-             attempts = 0, failure = '' WHERE recording_id = ?1 AND name = ?2",
+             attempts = 0, failure = '' WHERE recording_id = $1 AND name = $2",
         )
         .bind(file.recording.to_string())
         .bind(&file.name)
@@ -187,7 +187,7 @@ impl Store {
         tm_next: Timestamp,
     ) -> Result<(), StoreError> {
         query(
-            "UPDATE recording_files SET attempts = attempts + 1, failure = ?3, tm_next = ?4 WHERE recording_id = ?1 AND name = ?2",
+            "UPDATE recording_files SET attempts = attempts + 1, failure = $3, tm_next = $4 WHERE recording_id = $1 AND name = $2",
         )
         .bind(file.recording.to_string())
         .bind(&file.name)
@@ -200,7 +200,7 @@ impl Store {
 
     /// A file is not in storage any more, and nothing of it.
     pub async fn file_gone(&self, file: &RecordingFile) -> Result<(), StoreError> {
-        query("DELETE FROM recording_files WHERE recording_id = ?1 AND name = ?2")
+        query("DELETE FROM recording_files WHERE recording_id = $1 AND name = $2")
             .bind(file.recording.to_string())
             .bind(&file.name)
             .execute(&self.inner.writer)
@@ -217,12 +217,12 @@ impl Store {
     }
 }
 
-fn id(row: &SqliteRow, column: &str) -> Result<RecordingId, StoreError> {
+fn id(row: &Row, column: &str) -> Result<RecordingId, StoreError> {
     let text: &str = row.try_get(column)?;
     text.parse().map_err(|_| damaged(format!("{text:?} is no recording's id")))
 }
 
-fn file(row: &SqliteRow) -> Result<RecordingFile, StoreError> {
+fn file(row: &Row) -> Result<RecordingFile, StoreError> {
     let state: &str = row.try_get("state")?;
     Ok(RecordingFile {
         recording: id(row, "recording_id")?,
@@ -230,8 +230,8 @@ fn file(row: &SqliteRow) -> Result<RecordingFile, StoreError> {
         state: FileState::named(state).ok_or_else(|| damaged(format!("{state:?} is no state")))?,
         location: row.try_get("location")?,
         upload_id: row.try_get("upload_id")?,
-        size_bytes: row.try_get::<i64, _>("size_bytes")?.unsigned_abs(),
-        attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
+        size_bytes: row.try_get::<i64>("size_bytes")?.unsigned_abs(),
+        attempts: u32::try_from(row.try_get::<i64>("attempts")?).unwrap_or(u32::MAX),
         failure: row.try_get("failure")?,
     })
 }

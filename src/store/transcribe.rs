@@ -1,9 +1,8 @@
 //! Transcriptions and transcripts as stored.
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
-
+use super::database::Connection;
 use super::page::{Cursor, Page};
+use super::query::query;
 use super::read::body;
 use super::writer::encode;
 use super::{Store, StoreError};
@@ -20,7 +19,7 @@ impl Store {
         customer: CustomerId,
         id: TranscribeId,
     ) -> Result<Option<Transcribe>, StoreError> {
-        let row = query("SELECT body FROM transcribes WHERE id = ?1 AND customer_id = ?2")
+        let row = query("SELECT body FROM transcribes WHERE id = $1 AND customer_id = $2")
             .bind(id.to_string())
             .bind(customer.to_string())
             .fetch_optional(&self.inner.readers)
@@ -38,8 +37,8 @@ impl Store {
     ) -> Result<Page<Transcribe>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT body FROM transcribes WHERE customer_id = ?1 AND (?2 IS NULL OR reference_id = ?2) \
-             AND (tm_create, id) < (?3, ?4) ORDER BY tm_create DESC, id DESC LIMIT ?5",
+            "SELECT body FROM transcribes WHERE customer_id = $1 AND ($2 IS NULL OR reference_id = $2) \
+             AND (tm_create, id) < ($3, $4) ORDER BY tm_create DESC, id DESC LIMIT $5",
         )
         .bind(customer.to_string())
         .bind(conference.map(|id| id.to_string()))
@@ -62,8 +61,8 @@ impl Store {
     ) -> Result<Page<Transcript>, StoreError> {
         let (before, before_id) = Cursor::bounds(after);
         let rows = query(
-            "SELECT body FROM transcripts WHERE customer_id = ?1 AND transcribe_id = ?2 \
-             AND (tm_create, id) < (?3, ?4) ORDER BY tm_create DESC, id DESC LIMIT ?5",
+            "SELECT body FROM transcripts WHERE customer_id = $1 AND transcribe_id = $2 \
+             AND (tm_create, id) < ($3, $4) ORDER BY tm_create DESC, id DESC LIMIT $5",
         )
         .bind(customer.to_string())
         .bind(transcribe.to_string())
@@ -86,12 +85,9 @@ impl Store {
 }
 
 /// Writes the newest state of a transcription within the batch.
-pub(super) async fn upsert(
-    connection: &mut SqliteConnection,
-    transcribe: &Transcribe,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn upsert(connection: &mut Connection, transcribe: &Transcribe) -> Result<(), sqlx::Error> {
     query(
-        "INSERT INTO transcribes (id, customer_id, reference_id, status, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+        "INSERT INTO transcribes (id, customer_id, reference_id, status, tm_create, body) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
     )
     .bind(transcribe.id.to_string())
@@ -110,11 +106,11 @@ pub(super) async fn upsert(
 
 /// Writes one transcript within the batch. One that is there already (a retried batch) is left alone.
 pub(super) async fn insert_transcript(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     transcript: &Transcript,
 ) -> Result<(), sqlx::Error> {
     query(
-        "INSERT INTO transcripts (id, customer_id, transcribe_id, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5) \
+        "INSERT INTO transcripts (id, customer_id, transcribe_id, tm_create, body) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(transcript.id.to_string())
@@ -128,12 +124,9 @@ pub(super) async fn insert_transcript(
 }
 
 /// Deletes what the limit does not allow to keep, after these were written.
-pub(super) async fn trim(
-    connection: &mut SqliteConnection,
-    written: &[Transcript],
-) -> Result<(), sqlx::Error> {
+pub(super) async fn trim(connection: &mut Connection, written: &[Transcript]) -> Result<(), sqlx::Error> {
     if !written.is_empty() {
-        query("DELETE FROM transcripts WHERE position <= (SELECT max(position) FROM transcripts) - ?1")
+        query("DELETE FROM transcripts WHERE position <= (SELECT max(position) FROM transcripts) - $1")
             .bind(i64::try_from(TRANSCRIPTS_TOTAL_MAX).unwrap_or(i64::MAX))
             .execute(connection)
             .await?;

@@ -3,23 +3,23 @@
 
 use std::time::Duration;
 
-use sqlx::query;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::audit::{self, Audit};
+use super::database::Connection;
 use super::event::EVENTS_TOTAL_MAX;
 use super::flow::ACTIVEFLOWS_MAX;
 use super::outbox::{self, Moves, OutboxChange};
 use super::pending::{EVENTS_PENDING_MAX, Pending, RESOURCES_PENDING_MAX};
+use super::query::write_rows;
 use super::read::{conference_status, conference_type, conferencecall_status};
 use super::{Store, count, event, flow, recording, transcribe};
 use crate::bridge::command::Reply;
 use crate::bridge::event::{Change, ConferenceRecord};
-use crate::bridge::resource::{Conferencecall, RecordingStatus};
+use crate::bridge::resource::{Conference, Conferencecall, RecordingStatus};
 use crate::time::Timestamp;
 
 /// Writes that wait for the writer; beyond it the control task waits.
@@ -179,11 +179,8 @@ impl Writer {
     }
 
     /// One transaction with everything that is pending.
-    ///
-    /// The statements are spelled out: a full disk makes SQLite roll back by itself, which sqlx's own
-    /// transactions take for one that is still open, and then the connection can begin no more.
     async fn commit(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.store.inner.writer.acquire().await?;
+        let mut connection = self.store.writer().await?;
         match self.write_batch(&mut connection).await {
             Ok(written) => {
                 count(&self.store.inner.counts.events_trimmed, written.events_trimmed);
@@ -192,23 +189,20 @@ impl Writer {
                 Ok(())
             }
             Err(failure) => {
-                // Refused where SQLite has rolled back already.
-                let _ = query("ROLLBACK").execute(&mut *connection).await;
+                connection.roll_back().await;
                 Err(failure)
             }
         }
     }
 
     /// Writes everything that is pending.
-    async fn write_batch(&self, connection: &mut SqliteConnection) -> Result<Written, sqlx::Error> {
+    async fn write_batch(&self, connection: &mut Connection) -> Result<Written, sqlx::Error> {
         let mut moves = Moves::default();
-        query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-        for record in self.pending.conferences.values() {
-            upsert_conference(connection, record).await?;
-        }
-        for call in self.pending.conferencecalls.values() {
-            upsert_conferencecall(connection, call).await?;
-        }
+        connection.begin().await?;
+        let records = self.pending.conferences.values().map(|record| &**record);
+        upsert_conferences(connection, records).await?;
+        let calls = self.pending.conferencecalls.values().map(|call| &**call);
+        upsert_conferencecalls(connection, calls).await?;
         for resource in self.pending.transcribes.values() {
             transcribe::upsert(connection, resource).await?;
         }
@@ -228,20 +222,15 @@ impl Writer {
         if self.pending.activeflows.values().any(|run| flow::trims(run)) {
             flow::trim_activeflows(connection, ACTIVEFLOWS_MAX).await?;
         }
-        for pending in &self.pending.events {
-            if event::insert(connection, pending).await? {
-                outbox::queue(connection, &self.store.inner.fill, pending, &mut moves).await?;
-            }
-        }
-        for change in &self.pending.outbox {
-            outbox::apply(connection, change, &mut moves).await?;
-        }
+        let new = event::insert(connection, &self.pending.events).await?;
+        outbox::queue(connection, &self.store.inner.fill, &new, &mut moves).await?;
+        outbox::apply(connection, &self.pending.outbox, &mut moves).await?;
         let mut audits_trimmed = 0;
         for entry in &self.pending.audits {
             audits_trimmed += audit::insert(connection, entry).await?;
         }
         let events_trimmed = event::trim(connection, &self.pending.events, EVENTS_TOTAL_MAX).await?;
-        query("COMMIT").execute(connection).await?;
+        connection.commit().await?;
         Ok(Written { events_trimmed, audits_trimmed, moves })
     }
 
@@ -289,51 +278,65 @@ fn changes_nothing(reply: &Reply) -> bool {
     )
 }
 
-/// Writes the newest state of a conference. Who is in is left out: that is known live, and after a
+/// Writes the newest states of conferences. Who is in is left out: that is known live, and after a
 /// restart nobody is; a room of thousands would be rewritten whole at every join.
-pub(super) async fn upsert_conference(
-    connection: &mut SqliteConnection,
-    record: &ConferenceRecord,
+pub(super) async fn upsert_conferences<'r>(
+    connection: &mut Connection,
+    records: impl IntoIterator<Item = &'r ConferenceRecord>,
 ) -> Result<(), sqlx::Error> {
-    let conference = &record.conference;
-    let body = if conference.conferencecall_ids.is_empty() {
-        encode(conference)?
-    } else {
-        encode(&crate::bridge::resource::Conference { conferencecall_ids: Vec::new(), ..conference.clone() })?
+    let row = |record: &'r ConferenceRecord| {
+        let conference = &record.conference;
+        let body = if conference.conferencecall_ids.is_empty() {
+            encode(conference)?
+        } else {
+            encode(&Conference { conferencecall_ids: Vec::new(), ..conference.clone() })?
+        };
+        Ok(vec![
+            conference.id.to_string().into(),
+            conference.customer_id.to_string().into(),
+            conference_type(conference.r#type).into(),
+            conference_status(conference.status).into(),
+            (conference.tm_delete != Timestamp::NEVER).into(),
+            event::signed(record.event_seq).into(),
+            conference.tm_create.as_micros().into(),
+            body.into(),
+        ])
     };
-    query(
-        "INSERT INTO conferences (id, customer_id, type, status, deleted, event_seq, tm_create, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET \
-         status = excluded.status, deleted = excluded.deleted, event_seq = excluded.event_seq, body = excluded.body",
+    let rows = records.into_iter().map(row).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    write_rows(
+        connection,
+        "INSERT INTO conferences (id, customer_id, type, status, deleted, event_seq, tm_create, body) VALUES",
+        "(?, ?, ?, ?, ?, ?, ?, ?)",
+        "ON CONFLICT (id) DO UPDATE SET status = excluded.status, deleted = excluded.deleted, \
+         event_seq = excluded.event_seq, body = excluded.body",
+        rows,
     )
-    .bind(conference.id.to_string())
-    .bind(conference.customer_id.to_string())
-    .bind(conference_type(conference.r#type))
-    .bind(conference_status(conference.status))
-    .bind(conference.tm_delete != Timestamp::NEVER)
-    .bind(i64::try_from(record.event_seq).unwrap_or(i64::MAX))
-    .bind(conference.tm_create.as_micros())
-    .bind(body)
-    .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn upsert_conferencecall(
-    connection: &mut SqliteConnection,
-    call: &Conferencecall,
+async fn upsert_conferencecalls<'r>(
+    connection: &mut Connection,
+    calls: impl IntoIterator<Item = &'r Conferencecall>,
 ) -> Result<(), sqlx::Error> {
-    query(
-        "INSERT INTO conferencecalls (id, customer_id, conference_id, status, tm_create, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-         ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
+    let row = |call: &'r Conferencecall| {
+        Ok(vec![
+            call.id.to_string().into(),
+            call.customer_id.to_string().into(),
+            call.conference_id.to_string().into(),
+            conferencecall_status(call.status).into(),
+            call.tm_create.as_micros().into(),
+            encode(call)?.into(),
+        ])
+    };
+    let rows = calls.into_iter().map(row).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    write_rows(
+        connection,
+        "INSERT INTO conferencecalls (id, customer_id, conference_id, status, tm_create, body) VALUES",
+        "(?, ?, ?, ?, ?, ?)",
+        "ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body",
+        rows,
     )
-    .bind(call.id.to_string())
-    .bind(call.customer_id.to_string())
-    .bind(call.conference_id.to_string())
-    .bind(conferencecall_status(call.status))
-    .bind(call.tm_create.as_micros())
-    .bind(encode(call)?)
-    .execute(connection)
     .await?;
     Ok(())
 }

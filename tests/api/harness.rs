@@ -20,6 +20,7 @@ use confab::bridge::resource::{
     Address, Conference, ConferenceStatus, Conferencecall, ConferencecallStatus, Recording, RecordingStatus,
 };
 use confab::bridge::stream::StreamEnds;
+use confab::config::DatabaseUrl;
 use confab::control::ControlError;
 use confab::id::{ConferenceId, ConferencecallId, CustomerId, FlowId, LegId, RecordingId, TapId};
 use confab::plane::feed::Feed;
@@ -161,7 +162,9 @@ impl Api {
 
     pub async fn with(settings: ApiSettings) -> Api {
         let folder = Temporary::new();
-        let store = Store::open(&folder.0).await.expect("a new store");
+        let address = crate::postgres::address_for(&folder.0).await;
+        let address = address.map(|address| DatabaseUrl::parse(&address).expect("an address"));
+        let store = Store::open_at(&folder.0, address.as_ref()).await.expect("a new store");
         let clock_us = Arc::new(AtomicU64::new(START_S * 1_000_000));
         let mut rng = Rng::from_number(7);
         let now = Timestamp::from_micros((START_S * 1_000_000) as i64);

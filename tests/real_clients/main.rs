@@ -13,6 +13,7 @@ mod join;
 #[path = "../support/network.rs"]
 mod network;
 mod phones;
+mod postgres;
 mod process;
 mod recording;
 mod server;

@@ -37,6 +37,8 @@ pub struct Server {
     folder: Folder,
     /// Further variables of its environment.
     env: Vec<(&'static str, String)>,
+    /// The address of the database, where it is not the embedded one.
+    database: Option<String>,
 }
 
 impl Server {
@@ -81,14 +83,26 @@ impl Server {
         Self::start_set(allowed.map(|key| (key, "true".to_owned())).to_vec())
     }
 
+    /// Starts one on this database.
+    pub fn start_on(database: String) -> Server {
+        let mut server = Self::made(IpAddr::V4(Ipv4Addr::LOCALHOST), 32, Vec::new());
+        server.database = Some(database);
+        server.launch();
+        server
+    }
+
     fn start_with(address: IpAddr, rtp_ports: u16, env: Vec<(&'static str, String)>) -> Server {
+        let mut server = Self::made(address, rtp_ports, env);
+        server.launch();
+        server
+    }
+
+    fn made(address: IpAddr, rtp_ports: u16, env: Vec<(&'static str, String)>) -> Server {
         let port = free_ports(2);
         let sip = SocketAddr::new(address, port);
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port + 1);
         let rtp = (free_ports(rtp_ports), rtp_ports);
-        let mut server = Server { sip, http, rtp, program: None, folder: Folder::new("server"), env };
-        server.launch();
-        server
+        Server { sip, http, rtp, program: None, folder: Folder::new("server"), env, database: None }
     }
 
     /// Kills it and starts it anew on the same data.
@@ -116,6 +130,7 @@ impl Server {
         }
         serve
             .envs(self.env.iter().cloned())
+            .envs(self.database.iter().map(|address| ("CONFAB_DATABASE", address)))
             .env("CONFAB_ACCESSKEY", ACCESS_KEY)
             .env("CONFAB_ADMIN_KEY", ADMIN_KEY);
         let mut program = Program::start("confab", "none: cargo builds it", self.folder.path(), &mut serve);
@@ -131,21 +146,32 @@ impl Server {
     /// # Panics
     /// When it is not a 200.
     pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        self.ask(ACCESS_KEY, method, path, body)
+        self.ask_as(ACCESS_KEY, method, path, body)
     }
 
     /// Has the first customer told of its events at this URI.
     pub fn tell_events_to(&self, uri: &str) {
-        let customers = self.ask(ADMIN_KEY, "GET", "/customers", None);
+        let customers = self.ask_as(ADMIN_KEY, "GET", "/customers", None);
         let id = text(&customers["result"][0], "id");
-        self.ask(ADMIN_KEY, "PUT", &format!("/customers/{id}"), Some(&json!({ "webhook_uri": uri })));
+        self.ask_as(ADMIN_KEY, "PUT", &format!("/customers/{id}"), Some(&json!({ "webhook_uri": uri })));
     }
 
-    fn ask(&self, key: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
+    fn ask_as(&self, key: &str, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, text) = http::request(self.http, method, &format!("/v1.0{path}"), Some(key), body)
             .expect("the server answers HTTP");
         assert_eq!(status, 200, "{method} {path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{method} {path}: {error}: {text}"))
+    }
+
+    /// What the API answers, whatever it is.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
+        http::request(self.http, method, &format!("/v1.0{path}"), Some(ACCESS_KEY), body)
+            .expect("the server answers HTTP")
+    }
+
+    /// All it has logged since it was started last.
+    pub fn said(&self) -> String {
+        self.program.as_ref().map(Program::said_in_full).unwrap_or_default()
     }
 
     /// The value of a metric, named with its labels.

@@ -1,13 +1,19 @@
 //! The store over restarts: kills, first starts, keys, a second server.
 
+#[path = "../support/postgres.rs"]
+mod postgres;
+
+mod outage;
+
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use confab::bridge::command::Reply;
 use confab::bridge::event::{Change, ConferenceRecord, Event};
 use confab::bridge::resource::{Conference, ConferenceStatus, ConferenceType};
+use confab::config::DatabaseUrl;
 use confab::id::{ConferenceId, CustomerId, FlowId};
 use confab::rng::Rng;
 use confab::store::{Store, StoreError, Write, is_access_key, key_digest, spawn_writer};
@@ -38,6 +44,18 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A store on the database that is tested.
+async fn open(folder: &Path) -> Result<Store, StoreError> {
+    let address = postgres::address_for(folder).await;
+    let address = address.map(|address| DatabaseUrl::parse(&address).expect("an address"));
+    Store::open_at(folder, address.as_ref()).await
+}
+
+#[test]
+fn the_same_tests_pass_on_postgres() {
+    postgres::run_these_tests_again("");
 }
 
 fn conference(number: u64, name: String) -> Conference {
@@ -78,7 +96,7 @@ fn step_of(step: u64) -> (ConferenceRecord, Event) {
 #[ignore = "the child process of the kill test"]
 async fn child_writes_until_it_is_killed() {
     let folder = std::env::var_os(CHILD_FOLDER).expect("run by the kill test only");
-    let store = Store::open(folder.as_ref()).await.expect("the store opens after a kill");
+    let store = open(folder.as_ref()).await.expect("the store opens after a kill");
     let done = store.restore().await.expect("a read").conferences;
     let mut step = done
         .iter()
@@ -131,13 +149,11 @@ async fn what_was_acknowledged_survives_kills_at_any_moment() {
         child.wait().expect("it is gone");
         assert!(acknowledged >= until, "round {round}: the child stopped by itself");
 
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.0.join("confab.db"));
-        let mut raw = options.connect().await.expect("it opens");
-        let verdict = sqlx::query("PRAGMA integrity_check").fetch_one(&mut raw).await.expect("a check");
-        assert_eq!(verdict.get::<String, _>(0), "ok");
-        raw.close().await.expect("it closes");
+        if !postgres::is_chosen() {
+            check(&folder).await;
+        }
 
-        let store = Store::open(&folder.0).await.expect("the store opens after a kill");
+        let store = open(&folder.0).await.expect("the store opens after a kill");
         for record in store.restore().await.expect("a read").conferences {
             let events = store.events(record.conference.id, 0, 10_000).await.expect("a read");
             let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
@@ -154,9 +170,18 @@ async fn what_was_acknowledged_survives_kills_at_any_moment() {
     }
 }
 
+/// SQLite finds its file whole.
+async fn check(folder: &Folder) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.0.join("confab.db"));
+    let mut raw = options.connect().await.expect("it opens");
+    let verdict = sqlx::query("PRAGMA integrity_check").fetch_one(&mut raw).await.expect("a check");
+    assert_eq!(verdict.get::<String, _>(0), "ok");
+    raw.close().await.expect("it closes");
+}
+
 /// Writes these changes and opens the store anew.
 async fn reopened_with(folder: &Folder, changes: Vec<Change>) -> Store {
-    let store = Store::open(&folder.0).await.expect("a new store");
+    let store = open(&folder.0).await.expect("a new store");
     let (writer, task) = spawn_writer(store.clone());
     for change in changes {
         writer.send(Write::Change(change)).await.expect("the writer runs");
@@ -165,7 +190,7 @@ async fn reopened_with(folder: &Folder, changes: Vec<Change>) -> Store {
     task.await.expect("the writer stops, having written");
     store.close().await;
     drop(store);
-    Store::open(&folder.0).await.expect("the same store")
+    open(&folder.0).await.expect("the same store")
 }
 
 #[tokio::test]
@@ -227,7 +252,7 @@ async fn ended_conferences_are_restored_while_their_hash_is_theirs() {
 async fn the_first_start_makes_keys_once_and_given_ones_replace_the_given_before() {
     let folder = Folder::new();
     let mut rng = Rng::from_number(3);
-    let store = Store::open(&folder.0).await.expect("a new store");
+    let store = open(&folder.0).await.expect("a new store");
     let first = store.bootstrap(None, None, NOW, &mut rng).await.expect("bootstrap");
     let made = first.created_access_key.clone().expect("a key is made");
     let admin = first.created_admin_key.clone().expect("an admin key is made");
@@ -235,7 +260,7 @@ async fn the_first_start_makes_keys_once_and_given_ones_replace_the_given_before
     store.close().await;
     drop(store);
 
-    let store = Store::open(&folder.0).await.expect("migrating again changes nothing");
+    let store = open(&folder.0).await.expect("migrating again changes nothing");
     let second = store.bootstrap(None, None, NOW, &mut rng).await.expect("bootstrap");
     assert_eq!(
         (second.created_access_key, second.created_admin_key, second.customer_id),
@@ -274,21 +299,23 @@ async fn the_first_start_makes_keys_once_and_given_ones_replace_the_given_before
 async fn a_second_server_is_kept_out_and_the_folder_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("a new store");
-    assert!(matches!(Store::open(&folder.0).await, Err(StoreError::InUse(_))));
+    let store = open(&folder.0).await.expect("a new store");
+    assert!(matches!(open(&folder.0).await, Err(StoreError::InUse(_))));
     let mode = |path: PathBuf| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(folder.0.clone()), 0o700);
-    assert_eq!(mode(folder.0.join("confab.db")), 0o600);
+    if !postgres::is_chosen() {
+        assert_eq!(mode(folder.0.join("confab.db")), 0o600);
+    }
     store.close().await;
     drop(store);
-    Store::open(&folder.0).await.expect("free again");
+    open(&folder.0).await.expect("free again");
 }
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_is_named() {
     let folder = Folder::new();
     std::fs::write(&folder.0, "a file").expect("a file");
-    let error = Store::open(&folder.0).await.expect_err("a file is no folder").to_string();
+    let error = open(&folder.0).await.expect_err("a file is no folder").to_string();
     assert!(error.contains(&folder.0.display().to_string()), "{error}");
     std::fs::remove_file(&folder.0).expect("it was there");
 }

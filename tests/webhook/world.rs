@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use confab::bridge::event::{Change, Event};
+use confab::config::DatabaseUrl;
 use confab::id::{ConferenceId, CustomerId};
 use confab::net::http::{self, HttpClient};
 use confab::rng::Rng;
@@ -66,7 +67,19 @@ pub struct World {
 
 impl World {
     pub async fn open(folder: &Path, schedule: schedule::Settings, client: http::Settings) -> World {
-        let store = Store::open(folder).await.expect("the store opens");
+        let address = crate::postgres::address_for(folder).await;
+        Self::open_at(folder, address, schedule, client).await
+    }
+
+    /// The same on the database at this address.
+    pub async fn open_at(
+        folder: &Path,
+        address: Option<String>,
+        schedule: schedule::Settings,
+        client: http::Settings,
+    ) -> World {
+        let address = address.map(|address| DatabaseUrl::parse(&address).expect("an address"));
+        let store = Store::open_at(folder, address.as_ref()).await.expect("the store opens");
         let (writer, written) = spawn_writer(store.clone());
         let clock_us = Arc::new(AtomicU64::new(START_S * 1_000_000));
         let clock = clock_us.clone();

@@ -1,7 +1,7 @@
 //! The audit log's limits.
 
 use super::*;
-use crate::store::tests::Folder;
+use crate::store::tests::{Folder, open};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -22,8 +22,8 @@ fn entry(customer: u128, second: u64) -> Audit {
 #[tokio::test]
 async fn the_log_is_trimmed_by_age_by_customer_and_in_all() {
     let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("a new store");
-    let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+    let store = open(&folder).await;
+    let mut batch = store.begin().await.expect("a transaction");
     for second in 0..20 {
         for customer in [1, 2] {
             insert(&mut batch, &entry(customer, second)).await.expect("a write");

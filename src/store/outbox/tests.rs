@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::bridge::event::Change;
-use crate::store::tests::Folder;
+use crate::store::tests::{Folder, open};
 use crate::store::{NewCustomer, Write, spawn_writer};
 
 const OWNER: CustomerId = CustomerId(Uuid::from_u128(1));
@@ -12,7 +12,7 @@ const ROOM: ConferenceId = ConferenceId(Uuid::from_u128(2));
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 async fn store_with_webhook(folder: &Folder) -> Store {
-    let store = Store::open(&folder.0).await.expect("a new store");
+    let store = open(folder).await;
     let new = NewCustomer { webhook_uri: "https://example.com/".to_owned(), ..NewCustomer::default() };
     store.create_customer(OWNER, new, NOW).await.expect("a customer");
     store
@@ -68,7 +68,7 @@ async fn what_is_in_the_outbox_is_counted_again_at_the_start() {
     assert!(!grows.has_changed().expect("the store lives"));
     store.close().await;
     drop((store, grows));
-    let store = Store::open(&folder.0).await.expect("the same store");
+    let store = open(&folder).await;
     assert_eq!(store.outbox_rows_total(), 5);
     let gone = store.outbox_arrivals(0, 10).await.expect("a read");
     let gone =
@@ -82,7 +82,7 @@ async fn what_is_in_the_outbox_is_counted_again_at_the_start() {
 async fn dead_letters_are_trimmed_to_their_limits_oldest_first() {
     let folder = Folder::new();
     let store = store_with_webhook(&folder).await;
-    let mut batch = store.inner.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+    let mut batch = store.begin().await.expect("a transaction");
     let mut moves = Moves::default();
     for seq in 1..=20 {
         let body = serde_json::json!({"type": "t", "data": {}, "seq": seq, "tm_event": NOW}).to_string();
