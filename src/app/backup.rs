@@ -85,7 +85,11 @@ struct Entry {
 pub(super) fn backup(options: &BackupOptions) -> Result<ExitCode, Failure> {
     let BackupOptions { data, to } = options;
     if !data.join(DATABASE_FILE).exists() {
-        let next = vec!["name the server's data folder with --data or CONFAB_DATA".to_owned()];
+        let next = vec![
+            "name the server's data folder with --data or CONFAB_DATA".to_owned(),
+            "if the server uses PostgreSQL (--database), back that up by pg_dump, and the folder as it is"
+                .to_owned(),
+        ];
         return Err(Failure::advice(format!("{} holds no database of confab", data.display()), next));
     }
     if to.exists() {
