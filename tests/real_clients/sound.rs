@@ -95,6 +95,11 @@ impl Heard {
         std::time::Duration::from_secs_f64(self.samples.len() as f64 / f64::from(self.rate_hz))
     }
 
+    /// Its samples.
+    pub fn samples(&self) -> &[i16] {
+        &self.samples
+    }
+
     fn length(&self) -> String {
         format!("{} samples at {} Hz", self.samples.len(), self.rate_hz)
     }
