@@ -118,6 +118,12 @@ pub fn media_thread_priority() -> Priority {
     Priority::Normal
 }
 
+/// Lets every other thread go before this one.
+pub fn be_nice(niceness: libc::c_int) {
+    // SAFETY: takes no pointers; on Linux 0 means the calling thread. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
+}
+
 /// Makes the calling thread's sleeps end at their deadline instead of up to 50 µs later.
 pub fn precise_wakeups() {
     // SAFETY: takes numbers only. A kernel that refuses leaves the default.

@@ -197,29 +197,24 @@ impl HttpClient {
     }
 }
 
-/// TLS to servers with certificates that are trusted.
+/// Makes connections, by TLS where the URI says so.
+pub type Connector = HttpsConnector<HttpConnector<Resolver>>;
+
+/// What makes connections within `timeout`, to none of the addresses that `refuses` names.
 ///
 /// # Errors
 /// When the TLS library has no protocol in common with itself, which no build has.
-pub fn tls(trust: &Trust) -> Result<ClientConfig, rustls::Error> {
-    Ok(ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(trust.roots.clone())
-        .with_no_client_auth())
-}
-
-/// Makes connections within `timeout`, by TLS where the URI says so.
-fn connector(
-    timeout: Duration,
-    trust: &Trust,
-    refuses: Guard,
-) -> Result<HttpsConnector<HttpConnector<Resolver>>, rustls::Error> {
+pub fn connector(timeout: Duration, trust: &Trust, refuses: Guard) -> Result<Connector, rustls::Error> {
     let mut connector = HttpConnector::new_with_resolver(Resolver { refuses });
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(timeout));
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trust.roots.clone())
+        .with_no_client_auth();
     Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(tls(trust)?)
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector))
@@ -252,7 +247,7 @@ struct PrivateAddress;
 /// Resolves names by the system, and leaves out the addresses that may not be asked: the connection is
 /// made to an address that was looked at, whatever the name says a moment later.
 #[derive(Clone, Copy, Debug)]
-struct Resolver {
+pub struct Resolver {
     refuses: Guard,
 }
 

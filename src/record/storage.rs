@@ -25,8 +25,7 @@ use tracing::{error, info, warn};
 
 use super::Folder;
 use crate::id::RecordingId;
-use crate::net::clock::Clock;
-use crate::speech::recogniser::service::be_nice;
+use crate::net::clock::{Clock, be_nice};
 use crate::store::{FileState, FilesDue, RecordingFile, Store, StoreError};
 pub use remote::{Refused, Remote};
 use transfer::{Failure, Transfer};

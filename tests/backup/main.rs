@@ -4,9 +4,11 @@
 
 #[path = "../real_clients/http.rs"]
 mod http;
+#[path = "../support/webhook.rs"]
+mod webhook;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -150,19 +152,7 @@ fn receive(address: SocketAddr, wanted: usize) -> Vec<String> {
     let listener = TcpListener::bind(address).expect("its port is free again");
     let mut types = Vec::new();
     for stream in listener.incoming().map_while(Result::ok) {
-        let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-        let (mut line, mut length) = (String::new(), 0);
-        while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().expect("a length");
-            }
-            line.clear();
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).expect("a body");
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        (&stream).write_all(answer).expect("it listens");
-        let event: Value = serde_json::from_slice(&body).expect("JSON");
+        let event = webhook::take(&stream);
         types.push(event["type"].as_str().expect("a type").to_owned());
         if types.len() == wanted {
             break;

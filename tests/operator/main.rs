@@ -4,8 +4,10 @@
 mod http;
 mod recordings;
 mod reload;
+#[path = "../support/webhook.rs"]
+mod webhook;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -103,19 +105,7 @@ fn receiver() -> (String, mpsc::Receiver<Value>) {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().expect("a length");
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).expect("a body");
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            (&stream).write_all(answer).expect("it listens");
-            if tell.send(serde_json::from_slice(&body).expect("JSON")).is_err() {
+            if tell.send(webhook::take(&stream)).is_err() {
                 break;
             }
         }

@@ -10,6 +10,12 @@ use crate::sipp::Sipp;
 #[test]
 fn a_killed_server_goes_on_with_its_conferences_and_closes_their_calls() {
     let mut server = Server::start();
+    let (_, user) = survives_a_kill(&mut server);
+    Sipp::new("call", server.sip, &user).holding(Duration::from_millis(300)).run();
+}
+
+/// Kills a server with a caller in its conference, and gives the conference's id and who is dialled.
+pub fn survives_a_kill(server: &mut Server) -> (String, String) {
     let conference =
         server.conference_of(&json!({ "name": "survivor", "timeout": 3600, "data": { "a": [1, null] } }));
     let (id, user) = (conference.id.clone(), conference.user());
@@ -28,5 +34,5 @@ fn a_killed_server_goes_on_with_its_conferences_and_closes_their_calls() {
     let closed: Value = server.api("GET", &format!("/conferencecalls/{}", text(&call, "id")), None);
     assert_eq!(closed["status"], "leaved");
     assert!(!text(&closed, "hangup_cause").is_empty());
-    Sipp::new("call", server.sip, &user).holding(Duration::from_millis(300)).run();
+    (id, user)
 }

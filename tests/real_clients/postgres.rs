@@ -5,10 +5,11 @@ mod private;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::crash::survives_a_kill;
 use crate::process::wait_for;
-use crate::server::{Server, text};
+use crate::server::Server;
 use crate::sipp::Sipp;
 
 /// How long it may take until the database is noticed to be there again, or gone.
@@ -18,23 +19,8 @@ const NOTICE_LIMIT: Duration = Duration::from_secs(30);
 fn a_server_on_postgres_outlives_kills_of_itself_and_of_the_database() {
     let mut postgres = private::Server::start();
     let mut server = Server::start_on(format!("{}&password=s3cret", postgres.address()));
-    let conference =
-        server.conference_of(&json!({ "name": "survivor", "timeout": 3600, "data": { "a": [1, null] } }));
-    let (id, user) = (conference.id.clone(), conference.user());
-    let caller = Sipp::new("call", server.sip, &user).holding(Duration::from_secs(30)).start();
-    let call = conference.wait_for_joined(1).remove(0);
-    let before = conference.now();
-
-    server.restart();
-    drop(caller);
-
+    let (id, user) = survives_a_kill(&mut server);
     let path = format!("/conferences/{id}");
-    let after = server.api("GET", &path, None);
-    for field in ["id", "status", "name", "timeout", "data", "direct_hash", "tm_create", "tm_end"] {
-        assert_eq!(after[field], before[field], "{field}");
-    }
-    let closed: Value = server.api("GET", &format!("/conferencecalls/{}", text(&call, "id")), None);
-    assert_eq!(closed["status"], "leaved");
 
     // The database goes while somebody talks: the call goes on, changes are in effect but not durable.
     let caller = Sipp::new("call", server.sip, &user).holding(Duration::from_secs(60)).start();

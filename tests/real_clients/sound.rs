@@ -22,6 +22,11 @@ pub fn tone(hz: u32, seconds: u32) -> Vec<i16> {
 
 /// Writes a tone as a WAV file.
 pub fn write_wav(path: &Path, hz: u32, seconds: u32) {
+    write_samples(path, tone(hz, seconds));
+}
+
+/// Writes a WAV file of a phone's rate.
+pub fn write_samples(path: &Path, samples: impl IntoIterator<Item = i16>) {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: RATE_HZ,
@@ -29,10 +34,10 @@ pub fn write_wav(path: &Path, hz: u32, seconds: u32) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut file = hound::WavWriter::create(path, spec).expect("the folder is ours");
-    for sample in tone(hz, seconds) {
-        file.write_sample(sample).expect("space for a tone");
+    for sample in samples {
+        file.write_sample(sample).expect("space for a sound");
     }
-    file.finalize().expect("space for a tone");
+    file.finalize().expect("space for a sound");
 }
 
 /// Writes a second of a tone as bare µ-law, which SIPp repeats.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::flows::{Call, Web};
 use crate::process::{Folder, wait_for};
 use crate::server::{Server, text};
-use crate::sound::{Heard, RATE_HZ};
+use crate::sound::{Heard, RATE_HZ, write_samples};
 use crate::speech::{hear, recogniser, say};
 
 /// How long a thing may take on a machine that does other things as well.
@@ -23,20 +23,9 @@ const TIMES: usize = 12;
 
 /// A file of the caller's sentence, said again and again.
 fn write_speech(path: &Path) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: RATE_HZ,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut file = hound::WavWriter::create(path, spec).expect("the folder is ours");
     let sentence = say(&flite_rs::Engine::new(), SENTENCE);
-    for _ in 0..TIMES {
-        for sample in repeat_n(0, RATE_HZ as usize * PAUSE_S).chain(sentence.iter().copied()) {
-            file.write_sample(sample).expect("space for a sentence");
-        }
-    }
-    file.finalize().expect("space for a sentence");
+    let once = repeat_n(0, RATE_HZ as usize * PAUSE_S).chain(sentence);
+    write_samples(path, repeat_n(once, TIMES).flatten());
 }
 
 /// Whether the words come in this order, others between them or not.

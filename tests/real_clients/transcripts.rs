@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::process::{Folder, Program, command, wait_for};
 use crate::server::{Conference, Server, text};
-use crate::sound::RATE_HZ;
+use crate::sound::{RATE_HZ, write_samples};
 
 /// The names of the phones.
 const PHONES: [&str; 2] = ["phone-0", "phone-1"];
@@ -29,22 +29,13 @@ fn write_speech(path: &Path, words: &str) {
 
 /// Writes sentences of the embedded voice, each after a second of silence.
 fn write_sentences(path: &Path, sentences: &[&str]) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: RATE_HZ,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut file = hound::WavWriter::create(path, spec).expect("the folder is ours");
     let voice = flite_rs::Engine::new();
-    for words in sentences {
+    let spoken = sentences.iter().flat_map(|words| {
         let speech = voice.synthesize(words);
         assert_eq!(speech.sample_rate, RATE_HZ);
-        for sample in std::iter::repeat_n(0, RATE_HZ as usize).chain(speech.samples) {
-            file.write_sample(sample).expect("space for a sentence");
-        }
-    }
-    file.finalize().expect("space for a sentence");
+        std::iter::repeat_n(0, RATE_HZ as usize).chain(speech.samples)
+    });
+    write_samples(path, spoken);
 }
 
 /// What a WebSocket is told of a conference.

@@ -16,10 +16,10 @@ use confab::bridge::resource::{Conference, ConferenceStatus, ConferenceType};
 use confab::config::DatabaseUrl;
 use confab::id::{ConferenceId, CustomerId, FlowId};
 use confab::rng::Rng;
-use confab::store::{Store, StoreError, Write, is_access_key, key_digest, spawn_writer};
+use confab::store::{NotDurable, Store, StoreError, Write, is_access_key, key_digest, spawn_writer};
 use confab::time::Timestamp;
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Tells the child of the kill test which folder to write to.
@@ -92,6 +92,22 @@ fn step_of(step: u64) -> (ConferenceRecord, Event) {
     (ConferenceRecord { conference, event_seq: seq }, event)
 }
 
+/// Sends step `step`'s change and event, and asks for an answer.
+async fn send(writer: &mpsc::Sender<Write>, step: u64) -> oneshot::Receiver<Result<Reply, NotDurable>> {
+    let (record, event) = step_of(step);
+    let conference = record.conference.id;
+    let (to, answer) = oneshot::channel();
+    let reply = Reply::Conference(Box::new(record.conference.clone()));
+    for write in [
+        Write::Change(Change::Conference(Box::new(record))),
+        Write::Change(Change::Event { customer: OWNER, conference, event: Box::new(event) }),
+        Write::Reply { to, reply },
+    ] {
+        writer.send(write).await.expect("the writer runs");
+    }
+    answer
+}
+
 #[tokio::test]
 #[ignore = "the child process of the kill test"]
 async fn child_writes_until_it_is_killed() {
@@ -106,17 +122,7 @@ async fn child_writes_until_it_is_killed() {
     let (writer, _task) = spawn_writer(store);
     loop {
         step += 1;
-        let (record, event) = step_of(step);
-        let conference = record.conference.id;
-        let (to, answer) = oneshot::channel();
-        let reply = Reply::Conference(Box::new(record.conference.clone()));
-        for write in [
-            Write::Change(Change::Conference(Box::new(record))),
-            Write::Change(Change::Event { customer: OWNER, conference, event: Box::new(event) }),
-            Write::Reply { to, reply },
-        ] {
-            writer.send(write).await.expect("the writer runs");
-        }
+        let answer = send(&writer, step).await;
         answer.await.expect("an answer").expect("durable");
         writeln!(std::io::stdout(), "acknowledged {step}").expect("the parent reads");
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use confab::bridge::command::Reply;
 use confab::bridge::event::{Change, Event};
 use confab::config::DatabaseUrl;
 use confab::id::CustomerId;
@@ -12,11 +11,11 @@ use confab::rng::Rng;
 use confab::store::{Audit, NewCustomer, NotDurable, Store, StoreError, Write, spawn_writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::postgres::Server;
-use crate::{CONFERENCES, Folder, NOW, OWNER, step_of};
+use crate::{CONFERENCES, Folder, NOW, OWNER, send, step_of};
 
 /// How long anything may take on a machine that does other things as well.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,22 +27,6 @@ async fn open_at(address: &str, folder: &Folder) -> Result<Store, StoreError> {
 
 async fn limited<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, work).await.expect("it does not take for ever")
-}
-
-/// Sends step `step`'s change and event, and asks for an answer.
-async fn send(writer: &mpsc::Sender<Write>, step: u64) -> oneshot::Receiver<Result<Reply, NotDurable>> {
-    let (record, event) = step_of(step);
-    let conference = record.conference.id;
-    let (to, answer) = oneshot::channel();
-    let reply = Reply::Conference(Box::new(record.conference.clone()));
-    for write in [
-        Write::Change(Change::Conference(Box::new(record))),
-        Write::Change(Change::Event { customer: OWNER, conference, event: Box::new(event) }),
-        Write::Reply { to, reply },
-    ] {
-        writer.send(write).await.expect("the writer runs");
-    }
-    answer
 }
 
 /// Every step up to `last` is there, and nothing twice.

@@ -1,13 +1,12 @@
 //! Connections on which another protocol than HTTP's requests is spoken, such as WebSocket.
 
 use hyper::Uri;
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
-use super::{Failure, Resolver, Trust, connector};
+use super::{Connector, Failure, Trust, connector};
 use crate::time::Duration;
 
 /// A connection, by TLS or not.
@@ -16,7 +15,7 @@ pub type Dialled = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 /// Makes connections to the servers that the operator chose, wherever they are.
 #[derive(Clone, Debug)]
 pub struct Dialer {
-    connector: HttpsConnector<HttpConnector<Resolver>>,
+    connector: Connector,
     timeout: Duration,
 }
 

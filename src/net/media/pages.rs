@@ -7,10 +7,7 @@ use std::ptr::NonNull;
 
 /// A page-aligned piece of zeroed memory.
 #[derive(Debug)]
-pub(super) struct Pages {
-    start: NonNull<u8>,
-    len: usize,
-}
+pub(super) struct Pages(Mapped);
 
 impl Pages {
     /// At least `len` bytes (not zero).
@@ -18,72 +15,55 @@ impl Pages {
     /// # Errors
     /// When the kernel has no address space left.
     pub(super) fn new(len: usize) -> io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: a new private mapping of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, len })
+        Mapped::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0).map(Self)
     }
 
     /// The first byte.
     pub(super) fn as_ptr(&self) -> *mut u8 {
-        self.start.as_ptr()
+        self.0.as_ptr()
     }
 
     /// As [`Pages::slice_mut`], to read.
     pub(super) fn slice(&self, offset: usize, len: usize) -> Option<&[u8]> {
-        if offset.checked_add(len)? > self.len {
-            return None;
-        }
+        let start = self.0.at(offset, len)?;
         // SAFETY: inside the mapping, initialised (zeroed), and borrowed with the pages.
-        Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) })
+        Some(unsafe { std::slice::from_raw_parts(start, len) })
     }
 
     /// `len` bytes from `offset`; `None` outside of the pages. The caller must not use bytes that
     /// the kernel may write at this time.
     pub(super) fn slice_mut(&mut self, offset: usize, len: usize) -> Option<&mut [u8]> {
-        if offset.checked_add(len)? > self.len {
-            return None;
-        }
+        let start = self.0.at(offset, len)?;
         // SAFETY: inside the mapping, initialised (zeroed), and borrowed with the pages.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) })
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `new`; nothing borrows from it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
-/// Memory that the kernel made for a descriptor and shares with us.
+/// Memory that the kernel mapped for us: unmapped when this is dropped.
 #[derive(Debug)]
 pub(super) struct Mapped {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: whoever holds it may use the memory by atomics only; the mapping belongs to the process.
+// SAFETY: the mapping belongs to the process; it is used by atomics, or by who has it borrowed.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
-    /// `len` bytes from `offset` of what the descriptor stands for.
+    /// `len` bytes from `offset` of what a descriptor stands for, shared with the kernel.
     ///
     /// # Errors
     /// What the kernel says.
     pub(super) fn new(len: usize, of: &OwnedFd, offset: libc::off_t) -> io::Result<Self> {
+        Self::map(len, libc::MAP_SHARED | libc::MAP_POPULATE, of.as_raw_fd(), offset)
+    }
+
+    fn map(len: usize, kind: libc::c_int, of: libc::c_int, offset: libc::off_t) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_SHARED | libc::MAP_POPULATE;
-        // SAFETY: a new mapping at the kernel's choice touches nothing that exists.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, of.as_raw_fd(), offset) };
+        // SAFETY: a new mapping of the kernel's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, of, offset) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -95,11 +75,18 @@ impl Mapped {
     pub(super) fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
+
+    /// Where `len` bytes from `offset` begin; `None` outside of the mapping.
+    fn at(&self, offset: usize, len: usize) -> Option<*mut u8> {
+        let is_inside = offset.checked_add(len)? <= self.len;
+        // SAFETY: inside the mapping, or at its end.
+        is_inside.then(|| unsafe { self.start.as_ptr().add(offset) })
+    }
 }
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `new`; nothing borrows from it any more.
+        // SAFETY: exactly the mapping made in `map`; nothing borrows from it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

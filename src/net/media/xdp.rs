@@ -252,24 +252,26 @@ impl Express {
             return rings.give_back(received.frame);
         };
         let index = claims[usize::from(incoming.to.port())].wrapping_sub(1);
-        let line = lines.get_mut(index as usize).and_then(Option::as_mut);
-        let refused = match &line {
+        let admitted = match lines.get_mut(index as usize).and_then(Option::as_mut) {
             // Of a call that has just ended.
-            None => Some(&mut counters.stale),
-            Some(line) if line.peer != Some(incoming.from) => Some(&mut counters.foreign),
-            Some(_) if incoming.payload.is_empty() => Some(&mut counters.empty),
-            Some(_) if incoming.payload.len() > DATAGRAM_MAX => Some(&mut counters.truncated),
-            Some(_) if !frame::is_intact(bytes, &incoming) => Some(&mut counters.receive_failed),
-            Some(_) => None,
+            None => Err(&mut counters.stale),
+            Some(line) if line.peer != Some(incoming.from) => Err(&mut counters.foreign),
+            Some(_) if incoming.payload.is_empty() => Err(&mut counters.empty),
+            Some(_) if incoming.payload.len() > DATAGRAM_MAX => Err(&mut counters.truncated),
+            Some(_) if !frame::is_intact(bytes, &incoming) => Err(&mut counters.receive_failed),
+            Some(line) => Ok(line),
         };
-        if let Some(count) = refused {
-            *count += 1;
-            return rings.give_back(received.frame);
-        }
-        let (Some(line), Some(headers)) = (line, bytes.first_chunk()) else { return };
+        let line = match admitted {
+            Ok(line) => line,
+            Err(count) => {
+                *count += 1;
+                return rings.give_back(received.frame);
+            }
+        };
         counters.received += 1;
         counters.express_received += 1;
         line.heard = self.polls;
+        let Some(headers) = bytes.first_chunk() else { return };
         if !line.route.as_ref().is_some_and(|route| route.is_back_of(headers)) {
             if line.route.replace(Route::back(headers)).is_none() {
                 settled(SocketKey { index, generation: line.generation });
@@ -339,8 +341,7 @@ impl Express {
     pub(super) fn send(&mut self, key: SocketKey, to: SocketAddr, datagram: &[u8]) -> Sent {
         let polls = self.polls;
         let Self { lines, rings, counters, .. } = self;
-        let line = lines.get_mut(key.index as usize).and_then(Option::as_mut);
-        let Some(line) = line.filter(|line| line.generation == key.generation) else { return Sent::BySocket };
+        let Some(line) = line_of(lines, key) else { return Sent::BySocket };
         let Some(route) = &line.route else { return Sent::BySocket };
         if line.peer.map(SocketAddr::V4) != Some(to) {
             return Sent::BySocket;
@@ -367,9 +368,14 @@ impl Express {
     }
 
     fn line(&mut self, key: SocketKey) -> Option<&mut Line> {
-        let line = self.lines.get_mut(key.index as usize)?.as_mut();
-        line.filter(|line| line.generation == key.generation)
+        line_of(&mut self.lines, key)
     }
+}
+
+/// What is known of a socket that is still in.
+fn line_of(lines: &mut [Option<Line>], key: SocketKey) -> Option<&mut Line> {
+    let line = lines.get_mut(key.index as usize)?.as_mut();
+    line.filter(|line| line.generation == key.generation)
 }
 
 impl Drop for Express {

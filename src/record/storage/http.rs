@@ -12,9 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -22,7 +20,7 @@ use object_store::client::{
     HttpService,
 };
 
-use crate::net::http::{Trust, tls};
+use crate::net::http::{self, Trust};
 use crate::time::Duration;
 
 /// How long a connection may take.
@@ -49,17 +47,8 @@ impl Connector {
 
 impl object_store::client::HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = tls(&self.trust)
+        let connector = http::connector(CONNECT_TIMEOUT, &self.trust, |_| false)
             .map_err(|error| object_store::Error::Generic { store: "S3", source: error.into() })?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_KEPT)
@@ -70,7 +59,7 @@ impl object_store::client::HttpConnector for Connector {
 
 #[derive(Debug)]
 struct Service {
-    client: legacy::Client<HttpsConnector<HttpConnector>, Watched>,
+    client: legacy::Client<http::Connector, Watched>,
     stalled_after: Duration,
 }
 

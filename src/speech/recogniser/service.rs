@@ -21,7 +21,7 @@ use super::queue::{Closed, Job, Queue, Work};
 use super::websocket::Line;
 use crate::bridge::{SpeechOrder, SpeechReport};
 use crate::id::TranscriptId;
-use crate::net::clock::Clock;
+use crate::net::clock::{Clock, be_nice};
 use crate::rng::Rng;
 use crate::time::Duration;
 
@@ -333,12 +333,6 @@ fn heard(job: &Job, message: String, partial: bool) -> SpeechReport {
         begins: job.utterance.begins,
         partial,
     }
-}
-
-/// Lets every other thread go before this one.
-pub fn be_nice(niceness: libc::c_int) {
-    // SAFETY: takes no pointers; on Linux 0 means the calling thread. A refusal changes nothing.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
 }
 
 #[cfg(test)]

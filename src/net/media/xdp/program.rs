@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::frame::HEADERS;
 use crate::net::media::pages::Mapped;
 
 /// UDP ports there are.
@@ -87,13 +88,14 @@ fn instructions(ports: i32, sockets: i32) -> Vec<u64> {
     const XDP_PASS: i32 = 2;
     const LOOKUP: i32 = 1;
     const REDIRECT: i32 = 51;
+    let headers = HEADERS as i32;
     let (r0, r1, r2, r3, r4, r5, r6, stack) = (0, 1, 2, 3, 4, 5, 6, 10);
     let mut program = vec![
         code(0xBF, r6, r1, 0, 0),        // r6 = context
         code(0x61, r2, r6, 0, 0),        // r2 = data
         code(0x61, r3, r6, 4, 0),        // r3 = end of data
         code(0xBF, r4, r2, 0, 0),        //
-        code(0x07, r4, 0, 0, 42),        //
+        code(0x07, r4, 0, 0, headers),   //
         code(0x2D, r4, r3, PASS, 0),     // shorter than the headers
         code(0x69, r5, r2, 12, 0),       //
         code(0xDC, r5, 0, 0, 16),        // in network order
